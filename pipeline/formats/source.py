@@ -1,0 +1,61 @@
+"""What a storage format offers: encoded samples by index, and nothing else.
+
+No decoding, no randomness, no torch: any source feeds any loader.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataError(ValueError):
+    """Data that cannot be used. The message names the file, the value, the rule, the remedy."""
+
+
+class Sample(NamedTuple):
+    """One image as stored.
+
+    Attributes:
+        key: unique name within the source.
+        data: uint8; one-dimensional if encoded (JPEG, PNG, ...), (H, W, 3) if raw RGB pixels.
+            A view where possible: never write to it.
+        label: class index.
+        width: of the image in pixels, as stored (EXIF orientation is not applied).
+        height: likewise.
+    """
+
+    key: str
+    data: NDArray[np.uint8]
+    label: int
+    width: int
+    height: int
+
+
+class Source(Protocol):
+    """Samples by index. Safe to call from several threads, and picklable."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names (WordNet ids), sorted; the position is the label."""
+        ...
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """Samples of each shard in storage order; one entry for formats without shards."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
+        """Return the samples at `indices`, in that order.
+
+        Raises:
+            DataError: naming file and key, if a sample cannot be read.
+        """
+        ...
+
+    def describe(self, index: int) -> str:
+        """Where sample `index` lies, for messages: file, and key or offset."""
+        ...

@@ -1,0 +1,1 @@
+"""Command-line tools, one verb per file: thin mains over the packages."""

@@ -1,0 +1,1 @@
+"""Optimization: from batches to a checkpointed, measured model."""
