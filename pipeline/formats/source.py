@@ -34,7 +34,12 @@ class Sample(NamedTuple):
 
 
 class Source(Protocol):
-    """Samples by index. Safe to call from several threads, and picklable."""
+    """Samples by index. Safe to call from several threads, and picklable.
+
+    The index of a sample is canonical: samples are numbered by (label, key) in every format,
+    wherever they lie in storage. So the order and the draws of a run, which are functions of the
+    index, are the same for a folder, for the shards made from it and for a .beton file.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -44,6 +49,14 @@ class Source(Protocol):
     @property
     def shard_sizes(self) -> tuple[int, ...]:
         """Samples of each shard in storage order; one entry for formats without shards."""
+        ...
+
+    @property
+    def storage_order(self) -> NDArray[np.int64]:
+        """Canonical index of the i-th sample in storage, shard by shard; a permutation.
+
+        Only an epoch order with a window of shards looks at it. A folder's is `arange`.
+        """
         ...
 
     def __len__(self) -> int: ...
