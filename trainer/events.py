@@ -1,0 +1,197 @@
+"""What happened in a run, as values; sinks decide where it goes.
+
+The names in `metrics.jsonl` are a contract that other programs read.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """An optimizer step, `step` counted from 1. `loss` is the mean over its global batch."""
+
+    event: ClassVar[str] = "step"
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+    images_per_s: float
+    """Over all ranks, since the last event of this kind."""
+    data_wait_s: float
+    """Seconds this rank waited for data since the last event of this kind."""
+    grad_norm: float | None
+    """Before clipping; None where the engine skipped the step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """Accuracy on the validation images, in percent."""
+
+    event: ClassVar[str] = "eval"
+    step: int
+    epoch: int
+    top1: float
+    top5: float
+    count: int
+    ema: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """A checkpoint is complete under its final name."""
+
+    event: ClassVar[str] = "save"
+    step: int
+    epoch: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """Something a reader of the log should know."""
+
+    event: ClassVar[str] = "note"
+    step: int
+    text: str
+
+
+Event = Step | Evaluated | Saved | Note
+Sink = Callable[[Event], None]
+
+
+class Fanout:
+    """Sends each event to every sink."""
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self._sinks = sinks
+
+    def __call__(self, event: Event) -> None:
+        """Pass `event` on."""
+        for sink in self._sinks:
+            sink(event)
+
+
+class Jsonl:
+    """One JSON object a line; a run that goes on from step N drops the lines after N first."""
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        if path.exists():
+            _cut_after(path, resume_step)
+        self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)
+
+    def __call__(self, event: Event) -> None:
+        """Append `event`; the file is line-buffered, so a kill tears the last line at most."""
+        line = {"event": event.event, **dataclasses.asdict(event)}
+        self._file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _cut_after(path: Path, step: int) -> None:
+    """Keep the events up to `step`: what came after will happen again. Drops a torn last line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines if _step_of(line) <= step)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:  # torn by a kill
+        return float("inf")
+
+
+class TensorBoard:
+    """Scalars over the step; `purge_step` hides what a resumed run does again."""
+
+    def __init__(self, folder: Path, *, resume_step: int) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
+
+    def __call__(self, event: Event) -> None:
+        """Write the numbers of `event`."""
+        if isinstance(event, Step):
+            for name in ("loss", "lr", "images_per_s", "data_wait_s", "grad_norm"):
+                value = getattr(event, name)
+                if value is not None:
+                    self._writer.add_scalar(f"train/{name}", value, event.step)
+        elif isinstance(event, Evaluated):
+            group = "eval_ema" if event.ema else "eval"
+            self._writer.add_scalar(f"{group}/top1", event.top1, event.step)
+            self._writer.add_scalar(f"{group}/top5", event.top5, event.step)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+class ConsoleProgress:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, *, total_steps: int, done_steps: int) -> None:
+        self._console = Console(highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._total = total_steps
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("[bold]train"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self._console)
+            self._task = self._bar.add_task("", total=total_steps, completed=done_steps)
+            self._bar.start()
+
+    def __call__(self, event: Event) -> None:
+        """Show `event`."""
+        if isinstance(event, Step):
+            self._show_step(event)
+        elif isinstance(event, Evaluated):
+            weights = "EMA weights" if event.ema else "weights"
+            self._console.print(
+                f"epoch {event.epoch}: top-1 {event.top1:.2f} %, top-5 {event.top5:.2f} %"
+                f" on {event.count} images ({weights})"
+            )
+        elif isinstance(event, Note):
+            self._console.print(event.text)
+
+    def _show_step(self, event: Step) -> None:
+        text = (
+            f"loss {event.loss:.4f}  {event.images_per_s:,.0f} images/s"
+            f"  data wait {event.data_wait_s:.2f} s"
+        )
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=event.step, description=text)
+        else:
+            self._console.print(f"step {event.step}/{self._total}  epoch {event.epoch}  {text}")
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,227 @@
+"""The recipe: every value of a run, typed, named and checked; the root of the configuration.
+
+What changes results is apart from what changes only speed or bookkeeping (`results_fingerprint`):
+a run folder may be continued with other values of the latter, never of the former.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.config import AugmentConfig, DataConfig
+from trainer.schedule import ScheduleConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Which network; None takes the value that the model was published with."""
+
+    name: str
+    """A name in timm's registry, where ours are registered too."""
+    num_classes: int | None = None
+    """None: as many as the data has."""
+    img_size: int | None = None
+    drop_path_rate: float | None = None
+    grad_checkpointing: bool = False
+    """Trade time for memory: blocks recompute their activations in the backward pass."""
+
+    def __post_init__(self) -> None:
+        if self.num_classes is not None and self.num_classes < 2:
+            raise ValueError(f"num_classes must be >= 2, got {self.num_classes}")
+        if self.drop_path_rate is not None and not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate must be in [0, 1), got {self.drop_path_rate}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchConfig:
+    """Images per optimizer step; gradient accumulation fills what the ranks do not hold."""
+
+    global_size: int
+    """Images per optimizer step over all ranks: what the results depend on."""
+    per_gpu: int
+    """Images that one rank processes at once: what its memory must hold."""
+    evaluation: int | None = None
+    """Images per rank in evaluation; None: as `per_gpu`."""
+
+    def __post_init__(self) -> None:
+        for name in ("global_size", "per_gpu", "evaluation"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimConfig:
+    """AdamW (Loshchilov & Hutter 2019); biases and one-dimensional weights are not decayed."""
+
+    lr: float
+    """Peak learning rate for the global batch as it is: nothing is scaled behind your back."""
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 does not clip."""
+    decay_all: bool = False
+    """Decay biases and norms too, as the ConvMixer family's CIFAR recipe does."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "eps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), got {list(self.betas)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrecisionConfig:
+    """Arithmetic of the forward and backward pass; master weights are float32 in any case."""
+
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """`bf16` is autocast; `fp16` casts the model and scales the loss dynamically."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZeroConfig:
+    """How DeepSpeed shares the training state among ranks (Rajbhandari et al. 2020)."""
+
+    stage: Literal[0, 1, 2, 3] = 1
+    """0 shares nothing; 1 optimizer state; 2 gradients too; 3 weights too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmaConfig:
+    """Exponential moving average of the weights; evaluated beside them."""
+
+    decay: float = 0.0
+    """Share of the old average kept at each optimizer step; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Bookkeeping. Only `seed` changes results."""
+
+    name: str = ""
+    """Folder of the run under `root`; empty: the stem of the recipe's file."""
+    root: str = "runs"
+    seed: int = 0
+    log_every: int = 50
+    """Optimizer steps between two `step` events."""
+    evaluate_every: int = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    save_every: int = 1
+    """Epochs between two checkpoints; the last epoch is always saved."""
+    save_every_steps: int = 0
+    """Optimizer steps between two checkpoints within an epoch; 0: none."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints kept, beside the best one."""
+    compile: Literal["none", "blocks", "model"] = "none"
+    """torch.compile block by block (compiles sooner) or the model as a whole."""
+
+    def __post_init__(self) -> None:
+        if "/" in self.name or self.name in (".", ".."):
+            raise ValueError(f"name must be a plain folder name, got {self.name!r}; see root")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
+        for name in ("log_every", "evaluate_every", "save_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.save_every_steps < 0:
+            raise ValueError(f"save_every_steps must be >= 0, got {self.save_every_steps}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything that a run is made of."""
+
+    model: ModelConfig
+    batch: BatchConfig
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    zero: ZeroConfig = field(default_factory=ZeroConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        mixes = self.augment.mixup > 0 or self.augment.cutmix > 0
+        if mixes and self.batch.per_gpu % 2:
+            raise ValueError(
+                "batch.per_gpu must be even where augment.mixup or augment.cutmix is on"
+                f" (images are mixed in pairs), got {self.batch.per_gpu}"
+            )
+        if self.precision.dtype == "fp16" and self.zero.stage == 0:
+            raise ValueError(
+                "precision.dtype fp16 does not learn with zero.stage 0 (DeepSpeed never scales the"
+                " loss there); use zero.stage 1"
+            )
+        if self.run.compile != "none" and self.zero.stage == 3:
+            raise ValueError(
+                f"run.compile {self.run.compile} with zero.stage 3 breaks the graph at every"
+                " weight; use zero.stage 1 or 2, or run.compile none"
+            )
+
+    def results_fingerprint(self) -> str:
+        """Hash of all values that change results, beyond rounding.
+
+        Not among them: where the data lies and in which format, how the global batch is shared
+        among ranks, how the state is shared (ZeRO), and bookkeeping.
+        """
+        tree = dataclasses.asdict(self)
+        tree["run"] = {"seed": self.run.seed}
+        del tree["zero"]
+        for section, name in RESULT_FREE_FIELDS:
+            del tree[section][name]
+        if self.augment.mix_mode == "batch":  # mixes within what one rank holds
+            tree["batch"]["per_gpu"] = self.batch.per_gpu
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+RESULT_FREE_FIELDS = (
+    ("data", "root"),
+    ("data", "threads"),
+    ("batch", "per_gpu"),
+    ("batch", "evaluation"),
+    ("model", "grad_checkpointing"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchPlan:
+    """How a global batch is made: `per_gpu` images x `accumulation` rounds x `world_size` ranks."""
+
+    per_gpu: int
+    accumulation: int
+    world_size: int
+
+    @classmethod
+    def solve(cls, *, global_size: int, per_gpu: int, world_size: int) -> "BatchPlan":
+        """Find the accumulation.
+
+        Raises:
+            ValueError: if the global batch is not a multiple; names the nearest that works.
+        """
+        at_once = per_gpu * world_size
+        if global_size % at_once:
+            fits = [n for n in range(1, per_gpu + 1) if global_size % (n * world_size) == 0]
+            remedy = (
+                f"use per_gpu {fits[-1]}"
+                if fits
+                else f"use a global_size that is a multiple of the {world_size} ranks"
+            )
+            raise ValueError(
+                f"batch.global_size: {global_size} is not a multiple of per_gpu {per_gpu} x"
+                f" {world_size} ranks = {at_once}; {remedy}"
+            )
+        accumulation = global_size // at_once
+        return cls(per_gpu=per_gpu, accumulation=accumulation, world_size=world_size)

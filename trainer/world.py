@@ -1,0 +1,116 @@
+"""Which processes make up the run: environment, process group, signals.
+
+The same script runs under the deepspeed launcher, torchrun, srun and plain `python`: `bootstrap`
+fills in what torch.distributed needs where the launcher has not.
+"""
+
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """This process among all of them."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank speaks and writes for all."""
+        return self.rank == 0
+
+
+def bootstrap() -> None:
+    """Fill the environment that torch.distributed reads, for every launcher."""
+    environment = os.environ
+    # DeepSpeed builds its CPU collectives with the `ninja` that is installed beside Python.
+    scripts = str(Path(sys.executable).parent)
+    environment["PATH"] = scripts + os.pathsep + environment.get("PATH", os.defpath)
+    if "TORCHELASTIC_RUN_ID" in environment and "MASTER_PORT" in environment:
+        # With gloo, a restarted attempt that meets the store of the dead one hangs.
+        attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        environment["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+        environment["MASTER_PORT"] = str(int(environment["MASTER_PORT"]) + 1 + attempt)
+    if "RANK" in environment:
+        return
+    if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+        environment.update(_slurm_world())
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    environment.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def _slurm_world() -> dict[str, str]:
+    environment = os.environ
+    job, restarts = int(environment["SLURM_JOB_ID"]), int(environment.get("SLURM_RESTART_COUNT", 0))
+    address = environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_NTASKS"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "MASTER_ADDR": environment.get("MASTER_ADDR", address),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + (job * 7 + restarts) % 20000)),
+    }
+
+
+def current() -> World:
+    """The world after the process group stands."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    world_size = dist.get_world_size()
+    local_size = int(
+        os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or _ranks_here()
+    )
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+    return World(
+        rank=dist.get_rank(),
+        world_size=world_size,
+        local_rank=local_rank,
+        local_size=local_size,
+        device=device,
+    )
+
+
+def _ranks_here() -> int:
+    hosts: list[object] = [None] * dist.get_world_size()
+    dist.all_gather_object(hosts, socket.gethostname())
+    return hosts.count(socket.gethostname())
+
+
+def share_cores(world: World) -> int:
+    """Give torch this rank's share of the machine's cores, and return it.
+
+    torchrun sets one thread, the deepspeed launcher none (all cores for each rank).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = max(1, (cores or 1) // world.local_size)
+    torch.set_num_threads(share)
+    return share
+
+
+class StopSignal:
+    """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
