@@ -1,0 +1,206 @@
+"""Checkpoints: one folder of safetensors and JSON for each, complete or not there at all.
+
+A checkpoint is written under `step_N.tmp`, synced, and renamed; a kill at any moment leaves the
+ones before it whole. It holds no pickles, and does not depend on world size or ZeRO stage.
+`model.safetensors` and `ema.safetensors` are plain state_dicts that timm loads.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainer.zero_state import MOMENTS, TrainingState
+
+FORMAT = 1
+"""Version of the layout; a reader refuses any other."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; the message says what is left and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run is: all the loader state that a checkpoint needs."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    """Optimizer steps done in `epoch`."""
+    step: int = 0
+    """Optimizer steps done in the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meta:
+    """What `meta.json` says beside the tensors."""
+
+    progress: Progress
+    results_fingerprint: str
+    """Of the recipe (`Recipe.results_fingerprint`)."""
+    data_fingerprint: str
+    """Of the training data: number of images and class names."""
+    top1: float | None = None
+    """Of the evaluation just before the checkpoint, in percent; EMA weights if there are any."""
+    environment: dict[str, str | int] = field(default_factory=dict)
+    """World size, ZeRO stage, versions, commit: for the reader, not for resuming."""
+
+
+def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:
+    """Write a checkpoint (rank 0), then delete all but the `keep` newest and the best one.
+
+    Raises:
+        CheckpointError: if the disk is full, say; the checkpoints before it are untouched.
+    """
+    final = root / f"step_{meta.progress.step:08d}"
+    part = final.with_suffix(".tmp")
+    try:
+        for leftover in root.glob("step_*.tmp"):
+            shutil.rmtree(leftover)
+        part.mkdir()
+        _write_parts(part, state, meta)
+        if final.exists():  # a kill came between this same save and its log line
+            shutil.rmtree(final)
+        part.rename(final)
+        _sync(root)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise CheckpointError(
+            f"{final}: cannot be written ({error}); the checkpoints before it are untouched."
+            " Free space on the disk and start the same command again"
+        ) from error
+    _prune(root, keep)
+    return final
+
+
+def find_latest(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest complete checkpoint, and a line about each damaged one that was passed over.
+
+    Raises:
+        CheckpointError: if there are checkpoints and none is whole, or one has another format.
+    """
+    damaged: list[str] = []
+    for path in sorted(root.glob("step_*[0-9]"), reverse=True):
+        problem = _problem(path)
+        if problem is None:
+            return path, damaged
+        damaged.append(f"{path}: {problem}; passed over")
+    if damaged:
+        raise CheckpointError(
+            "no checkpoint is whole:\n  "
+            + "\n  ".join(damaged)
+            + f"\nRestore one from a copy, or delete {root} to start anew"
+        )
+    return None, damaged
+
+
+def read_meta(path: Path) -> Meta:
+    """Read `meta.json` of a checkpoint folder.
+
+    Raises:
+        CheckpointError: if it has another format.
+    """
+    tree = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    if tree["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {tree['format']}, and this version reads format {FORMAT};"
+            " use the version that wrote it"
+        )
+    progress = Progress(**tree["progress"])
+    names = ("results_fingerprint", "data_fingerprint", "top1", "environment")
+    return Meta(progress=progress, **{name: tree[name] for name in names})
+
+
+def read(path: Path) -> tuple[TrainingState, Meta]:
+    """Read a complete checkpoint folder into memory."""
+    tree = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    state = TrainingState(
+        model=load_file(path / "model.safetensors"),
+        ema=load_file(path / "ema.safetensors") if "ema.safetensors" in tree["files"] else {},
+        optimizer_step=tree["optimizer_step"],
+        loss_scaler=tree["loss_scaler"],
+    )
+    if "optimizer.safetensors" in tree["files"]:
+        flat = load_file(path / "optimizer.safetensors")
+        state.moments = {key: {} for key in MOMENTS}
+        for name, tensor in flat.items():
+            key, parameter = name.split("/", 1)
+            state.moments[key][parameter] = tensor
+    return state, read_meta(path)
+
+
+def _write_parts(part: Path, state: TrainingState, meta: Meta) -> None:
+    tensors: dict[str, dict[str, Tensor]] = {"model.safetensors": state.model}
+    if state.ema:
+        tensors["ema.safetensors"] = state.ema
+    if state.moments:
+        tensors["optimizer.safetensors"] = {
+            f"{key}/{name}": tensor
+            for key, named in state.moments.items()
+            for name, tensor in named.items()
+        }
+    for name, named in tensors.items():
+        save_file(named, part / name, metadata={"format": "pt"})
+    files = {
+        name: {"size": (part / name).stat().st_size, "sha256": _sha256(part / name)}
+        for name in tensors
+    }
+    tree = {
+        "format": FORMAT,
+        **asdict(meta),
+        "optimizer_step": state.optimizer_step,
+        "loss_scaler": state.loss_scaler,
+        "files": files,
+    }
+    (part / "meta.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    for path in part.iterdir():
+        _sync(path)
+    _sync(part)
+
+
+def _problem(path: Path) -> str | None:
+    """Why a checkpoint folder is not whole; None if it is."""
+    try:
+        read_meta(path)
+        files = json.loads((path / "meta.json").read_text(encoding="utf-8"))["files"]
+        for name, known in files.items():
+            size = (path / name).stat().st_size
+            if size != known["size"]:
+                return f"{name} has {size} bytes instead of {known['size']}"
+            if _sha256(path / name) != known["sha256"]:
+                return f"{name} does not have its sha256"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"meta.json or a file it names cannot be read ({error})"
+    return None
+
+
+def _prune(root: Path, keep: int) -> None:
+    paths = sorted(root.glob("step_*[0-9]"))
+    scores = {path: read_meta(path).top1 for path in paths if (path / "meta.json").exists()}
+    scored = [path for path, top1 in scores.items() if top1 is not None]
+    best = max(scored, key=lambda path: (scores[path] or 0.0, path), default=None)
+    for path in paths[:-keep]:
+        if path != best:
+            shutil.rmtree(path)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""The folder of a run: `recipe.yaml`, `metrics.jsonl`, `summary.json`, `checkpoints/`.
+
+A folder belongs to one recipe and to one process at a time. A run may go on with another number
+of ranks, another ZeRO stage or other bookkeeping, but never with a recipe that gives other results.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import TextIO
+
+from trainer import yaml_config
+from trainer.recipe import Recipe
+from trainer.yaml_config import ConfigError
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `path` so that a kill leaves the old file or the new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+class RunFolder:
+    """Locked from opening to exit; the lock dies with the process, however that ends."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._lock = self._take_lock()
+        self._check_recipe(recipe)
+        write_atomically(path / RECIPE_FILE, yaml_config.dump(recipe))
+
+    def write_summary(self, summary: dict[str, float | int]) -> None:
+        """Write `summary.json`, by which other programs know that the run is complete."""
+        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+
+    def _take_lock(self) -> TextIO:
+        file = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"{self.path}: another process is training in this folder; wait for it, stop it,"
+                " or choose another run.name"
+            ) from None
+        return file
+
+    def _check_recipe(self, recipe: Recipe) -> None:
+        path = self.path / RECIPE_FILE
+        if not path.exists():
+            return
+        try:
+            before = yaml_config.load(Recipe, path)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}\n{self.path} was made by another version; choose another run.name"
+            ) from None
+        if before.results_fingerprint() != recipe.results_fingerprint():
+            changes = "\n".join(f"  {line}" for line in differences(before, recipe))
+            raise ConfigError(
+                f"{self.path} belongs to another recipe; these values differ:\n{changes}\n"
+                "Choose another run.name, or restore the values to go on with this run"
+            )
+
+
+def differences(before: Recipe, after: Recipe) -> list[str]:
+    """Lines `section.key: was A, now B` for all that changes results."""
+    lines: list[str] = []
+    for section in dataclasses.fields(Recipe):
+        old, new = getattr(before, section.name), getattr(after, section.name)
+        for item in dataclasses.fields(old):
+            values = getattr(old, item.name), getattr(new, item.name)
+            changed = _with(before, section.name, item.name, values[1])
+            if values[0] != values[1] and changed != before.results_fingerprint():
+                lines.append(f"{section.name}.{item.name}: was {values[0]!r}, now {values[1]!r}")
+    return lines
+
+
+def _with(recipe: Recipe, section: str, name: str, value: object) -> str:
+    """Fingerprint of `recipe` with one value changed; empty where the two cannot go together."""
+    try:
+        changed = dataclasses.replace(getattr(recipe, section), **{name: value})
+        return dataclasses.replace(recipe, **{section: changed}).results_fingerprint()
+    except ValueError:
+        return ""
