@@ -1,0 +1,165 @@
+"""From a name and a few settings to a model, for ours and for every model of timm."""
+
+import difflib
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+from timm.models import group_parameters
+from torch import nn
+
+import models
+
+
+class TimmModel(Protocol):
+    """What timm's classifiers have beyond nn.Module and this file uses."""
+
+    pretrained_cfg: dict[str, object]
+
+    def group_matcher(self) -> dict[str, object]:
+        """Patterns that sort parameter names into layers."""
+        ...
+
+    def set_grad_checkpointing(self, enable: bool) -> None:
+        """Recompute activations in the backward pass."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputConfig:
+    """How a model wants its images: (height, width); mean and std of pixels in 0..1."""
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_pct: float
+    interpolation: str
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    img_size: int | None = None,
+    drop_path_rate: float | None = None,
+    grad_checkpointing: bool = False,
+) -> nn.Module:
+    """A freshly initialised model.
+
+    Args:
+        name: one of `models.names()` or of `timm.list_models()`.
+        num_classes: outputs of the classifier.
+        img_size: height and width of the input in pixels; None is the model's own.
+        drop_path_rate: stochastic depth of the last block; None is the model's own.
+        grad_checkpointing: recompute activations in the backward pass to save memory.
+
+    Raises:
+        ValueError: if there is no such model, or it cannot do what is asked.
+    """
+    _check_name(name)
+    if num_classes < 1:
+        raise ValueError(f"model.num_classes: must be at least 1, got {num_classes}")
+    if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
+        raise ValueError(f"model.drop_path_rate: must be in [0, 1), got {drop_path_rate}")
+    wanted = {"img_size": img_size, "drop_path_rate": drop_path_rate}
+    given = {key: value for key, value in wanted.items() if value is not None}
+    if img_size is not None and not _takes_size(name):
+        given.pop("img_size")
+    try:
+        model = timm.create_model(name, num_classes=num_classes, **given)
+    except TypeError as error:
+        raise _refused_keyword(name, error) from error
+    if img_size is not None:
+        cast("TimmModel", model).pretrained_cfg["input_size"] = (3, img_size, img_size)
+    if grad_checkpointing:
+        _checkpoint_gradients(name, model)
+    return model
+
+
+def input_config(model: nn.Module) -> InputConfig:
+    """The input that `model` was built for, from timm's description of it."""
+    config = resolve_model_data_config(model)
+    return InputConfig(
+        size=tuple(config["input_size"][1:]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop_pct=config["crop_pct"],
+        interpolation=config["interpolation"],
+    )
+
+
+def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
+    """Compile at the first call. Names in the state_dict stay as they are.
+
+    Args:
+        model: one of ours or of timm's, after the engine has taken it.
+        blocks: compile block by block: as fast, and the compiler sees each kind of block once
+            instead of each block; otherwise the whole model is one graph.
+    """
+    # Each kind of block is one graph for training and one for evaluation, in up to four widths; the
+    # default of 8 graphs per function would leave the rest uncompiled in silence.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for module in _blocks(model) if blocks else [model]:
+        module.compile()
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The model's repeated blocks, as its own `group_matcher` delimits them."""
+    matcher = cast("TimmModel", model).group_matcher()
+    paths = []
+    for parameters in group_parameters(model, matcher).values():
+        path = _common_path(parameters)
+        if path and len(list(model.get_submodule(path).children())) > 1:
+            paths.append(path)
+    kinds = Counter(type(model.get_submodule(path)) for path in paths)
+    if not kinds:
+        raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
+    kind, _ = kinds.most_common(1)[0]
+    return [module for path in paths if isinstance(module := model.get_submodule(path), kind)]
+
+
+def _common_path(parameters: list[str]) -> str:
+    modules = [name.split(".")[:-1] for name in parameters]
+    shared = []
+    for parts in zip(*modules, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
+
+
+def _check_name(name: str) -> None:
+    if timm.is_model(name):
+        return
+    known = [*models.names(), *timm.list_models()]
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see tools/model_zoo.py"
+    raise ValueError(f"model.name: unknown variant {name!r}; {hint}")
+
+
+def _takes_size(name: str) -> bool:
+    """Whether the constructor takes `img_size`; other models accept any size as they are."""
+    config = timm.get_pretrained_cfg(name)
+    return config is not None and config.fixed_input_size
+
+
+def _refused_keyword(name: str, error: TypeError) -> Exception:
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if found is None:
+        return error
+    what = {"drop_path_rate": "has no drop path", "img_size": "has a fixed input size"}
+    key = found[1]
+    return ValueError(f"model.{key}: {name} {what.get(key, f'takes no {key}')}; leave it out")
+
+
+def _checkpoint_gradients(name: str, model: nn.Module) -> None:
+    try:
+        cast("TimmModel", model).set_grad_checkpointing(enable=True)
+    except (AttributeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"model.grad_checkpointing: {name} cannot recompute its activations; set it to false"
+        ) from error

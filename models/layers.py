@@ -1,0 +1,128 @@
+"""Layers that the mixer families share: patch embedding, MLP, stochastic depth, reweighting.
+
+Inside a mixer, activations are (B, H, W, C) and contiguous; the convolutions at the stem and
+between stages see the same memory as a channels-last image. Attribute names follow the authors'
+checkpoints.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """A convolution whose stride equals its kernel: the stem, and the layer between two stages."""
+
+    def __init__(self, in_chans: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, dim), contiguous; a remainder is cut off."""
+        # Free for channels-last images, one copy for contiguous ones; never again after it.
+        return self.proj(images).permute(0, 2, 3, 1).contiguous()
+
+
+class Downsample(PatchEmbed):
+    """The same convolution applied to (B, H, W, C)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H / patch_size, W / patch_size, dim)."""
+        return super().forward(images.permute(0, 3, 1, 2))
+
+
+class ChannelMlp(nn.Module):
+    """Linear, exact GELU, Linear on the last dimension."""
+
+    def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., out_dim)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: a sample's residual branch is dropped or divided by 1 - drop_prob."""
+
+    keep_prob: Tensor
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+        # A tensor, because torch.compile specialises on Python floats: one graph per block
+        # instead of one per kind of block, and past eight of them it falls back to eager.
+        self.register_buffer("keep_prob", torch.tensor(1.0 - drop_prob), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any (B, ...) -> the same shape; the identity in evaluation."""
+        if not self.training:
+            return x
+        keep_prob = self.keep_prob.float()
+        draws = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device)
+        return x * ((draws < keep_prob) / keep_prob).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Shown in the module's repr."""
+        return f"drop_prob={self.drop_prob:.3f}"
+
+
+class Reweight(nn.Module):
+    """Split attention over branches: per image and channel, weights of the branches that sum to 1.
+
+    With m the mean of the branches' sum over all tokens: t = fc2(GELU(fc1(m))), and t[Q k + q] is
+    the logit of branch q for channel k (Vision Permutator, https://arxiv.org/abs/2106.12368).
+    """
+
+    def __init__(self, dim: int, num_branches: int) -> None:
+        super().__init__()
+        self.num_branches = num_branches
+        self.fc1 = nn.Linear(dim, dim // 4)
+        self.fc2 = nn.Linear(dim // 4, dim * num_branches)
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """(B, C) mean over tokens of the branches' sum -> (num_branches, B, C) weights."""
+        B, C = mean.shape
+        logits = self.fc2(F.gelu(self.fc1(mean))).reshape(B, C, self.num_branches)
+        return softmax(logits.permute(2, 0, 1), dim=0)
+
+
+def softmax(logits: Tensor, dim: int) -> Tensor:
+    """Softmax computed in at least float32, returned in the logits' dtype."""
+    return F.softmax(logits, dim, dtype=torch.promote_types(logits.dtype, torch.float32)).to(
+        logits.dtype
+    )
+
+
+def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Sum over q of weights[q] * branches[q].
+
+    Args:
+        branches: Q tensors (B, H, W, C).
+        weights: (Q, B, C).
+    """
+    scales = weights[:, :, None, None, :].unbind(0)
+    total = branches[0] * scales[0]
+    for branch, scale in zip(branches[1:], scales[1:], strict=True):
+        total = torch.addcmul(total, branch, scale)  # one pass instead of two
+    return total
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Drop probability per block, rising linearly from 0 to `rate` over the whole depth."""
+    return [rate * block / max(depth - 1, 1) for block in range(depth)]
+
+
+def init_linear(module: nn.Module) -> None:
+    """Linear layers: truncated normal with std 0.02, zero bias. Everything else keeps torch's own.
+
+    The cut is at +-2, an absolute value, so in effect the normal is not cut, as with the authors.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

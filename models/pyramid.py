@@ -1,0 +1,227 @@
+"""The trunk that Vision Permutator and DynaMixer share: patches, stages of blocks, a pooled head.
+
+A family hands in a function that makes the token mixer of one block; everything else is here.
+`network` is a flat list of the stages *and* the downsampling layers between them, because the
+authors' checkpoints number both. Shapes: B batch, H W token grid, C channels; (B, H, W, C) inside.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from models.layers import (
+    ChannelMlp,
+    Downsample,
+    DropPath,
+    PatchEmbed,
+    drop_path_rates,
+    init_linear,
+)
+
+Size = int | tuple[int, int]
+MixerFactory = Callable[[int, int, tuple[int, int]], nn.Module]
+"""(stage, width, token grid) -> the mixer of one block of that stage."""
+
+
+class Block(nn.Module):
+    """x + mix(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(
+        self, dim: int, mixer: nn.Module, mlp_ratio: float, drop_path: float | None
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = mixer
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = ChannelMlp(dim, int(dim * mlp_ratio))
+        self.drop_path = nn.Identity() if drop_path is None else DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Pyramid(nn.Module):
+    """An image classifier of stages of equal width and grid, with timm's classifier interface.
+
+    Args:
+        make_mixer: makes one block's token mixer.
+        depths: number of blocks per stage.
+        dims: width per stage.
+        transitions: for every stage but the last, whether the grid is halved after it.
+        patch_size: side of the square patches in pixels.
+        img_size: height and width of the input, or one number for both; it takes this size only.
+        mlp_ratio: hidden width of the channel MLP in multiples of the stage's width.
+        in_chans: channels of the input images.
+        num_classes: outputs of the classifier; 0 for none.
+        drop_path_rate: of the last block; the rates rise linearly from 0.
+        global_pool: 'avg' (mean over tokens), or '' (none: the head acts on each token).
+        drop_rate: dropout before the classifier.
+    """
+
+    output_fmt = "NHWC"
+
+    def __init__(
+        self,
+        make_mixer: MixerFactory,
+        *,
+        depths: Sequence[int],
+        dims: Sequence[int],
+        transitions: Sequence[bool],
+        patch_size: int,
+        img_size: Size,
+        mlp_ratio: float,
+        in_chans: int,
+        num_classes: int,
+        global_pool: str,
+        drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        if not len(depths) == len(dims) == len(transitions) + 1:
+            raise ValueError(
+                f"depths {tuple(depths)}, dims {tuple(dims)} and transitions {tuple(transitions)} "
+                "do not fit: give one depth and one width per stage, and one transition less"
+            )
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.img_size = as_pair(img_size)
+        self.global_pool = _checked_pool(global_pool)
+        self.grad_checkpointing = False
+        self.grids = token_grids(self.img_size, patch_size, transitions)
+
+        self.patch_embed = PatchEmbed(in_chans, dims[0], patch_size)
+        self.network = nn.ModuleList()
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+            if stage > 0 and (transitions[stage - 1] or dims[stage - 1] != dim):
+                stride = 2 if transitions[stage - 1] else 1
+                self.network.append(Downsample(dims[stage - 1], dim, stride))
+            blocks = [
+                Block(
+                    dim,
+                    make_mixer(stage, dim, self.grids[stage]),
+                    mlp_ratio,
+                    next(rates) if drop_path_rate > 0 else None,
+                )
+                for _ in range(depth)
+            ]
+            self.network.append(nn.Sequential(*blocks))
+        self.norm = nn.LayerNorm(dims[-1])
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
+        self.apply(init_linear)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
+
+        Raises:
+            ValueError: if the images are not of the size that the model was built for.
+        """
+        x = self.patch_embed(images)
+        if tuple(x.shape[1:3]) != self.grids[0]:
+            raise ValueError(
+                f"the model was built for images of {self.img_size[0]}x{self.img_size[1]} pixels, "
+                f"got {images.shape[2]}x{images.shape[3]}; create it with img_size="
+                f"({images.shape[2]}, {images.shape[3]}), or resize the images"
+            )
+        for part in self.network:
+            x = self._checkpointed(part, x) if self.grad_checkpointing else part(x)
+        return self.norm(x)
+
+    def _checkpointed(self, part: nn.Module, x: Tensor) -> Tensor:
+        if not isinstance(part, nn.Sequential) or not torch.is_grad_enabled():
+            return part(x)
+        for block in part:
+            x = checkpoint(block, x, use_reentrant=False)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, H, W, C) -> (B, num_classes), or the (B, C) that the classifier sees."""
+        if self.global_pool == "avg":
+            x = x.mean(dim=(1, 2))
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, num_classes) logits."""
+        return self.forward_head(self.forward_features(images))
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a fresh classifier on; `num_classes` 0 removes it."""
+        self.num_classes = num_classes
+        if global_pool is not None:
+            self.global_pool = _checked_pool(global_pool)
+        if num_classes == 0:
+            self.head = nn.Identity()
+            return
+        like = self.norm.weight
+        self.head = nn.Linear(
+            self.num_features, num_classes, device=like.device, dtype=like.dtype
+        ).train(self.training)
+        init_linear(self.head)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters with two or more dimensions that take no decay: none."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Patterns that sort parameters into layers, for layer-wise learning rates."""
+        if coarse:
+            return {
+                "stem": r"^patch_embed",
+                "blocks": [(r"^network\.(\d+)", None), (r"^norm", (99999,))],
+            }
+        return {
+            "stem": r"^patch_embed",
+            "blocks": [
+                (r"^network\.(\d+)\.proj", (0,)),
+                (r"^network\.(\d+)\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ],
+        }
+
+
+def as_pair(size: Size) -> tuple[int, int]:
+    """(height, width) of a size that may be one number."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def token_grids(
+    img_size: tuple[int, int], patch_size: int, transitions: Sequence[bool]
+) -> list[tuple[int, int]]:
+    """Token grid (H, W) of each stage.
+
+    Raises:
+        ValueError: if nothing is left of the image in some stage.
+    """
+    stride = patch_size
+    grids = [(img_size[0] // stride, img_size[1] // stride)]
+    for transition in transitions:
+        height, width = grids[-1]
+        grids.append((height // 2, width // 2) if transition else (height, width))
+        stride *= 2 if transition else 1
+    if min(grids[-1]) < 1:
+        raise ValueError(
+            f"img_size {img_size[0]}x{img_size[1]} is too small: patches of {patch_size} pixels "
+            f"and {sum(transitions)} halvings need at least {stride}x{stride}"
+        )
+    return grids
+
+
+def _checked_pool(global_pool: str) -> str:
+    if global_pool not in ("avg", ""):
+        raise ValueError(f"global_pool: expected 'avg' or '' (no pooling), got {global_pool!r}")
+    return global_pool
