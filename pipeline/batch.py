@@ -5,7 +5,7 @@ erasing, mixing) happens once, on the accelerator, in `pipeline.augment.batches`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -22,7 +22,9 @@ class Batch:
     Attributes:
         images: (B, 3, H, W) uint8, channels-last strides.
         labels: (B,) int64, `IGNORE_LABEL` where padded.
-        samples: (B,) int64 indices into the source; they key the draws of the batch transform.
+        samples: (B,) int64 indices into the source, `order.NO_SAMPLE` where padded. They are in host
+            memory on every device, since they key the draws of the batch transform, which are made
+            there; fetching them back would stop the device.
     """
 
     images: Tensor
@@ -36,7 +38,7 @@ class Placement:
 
     rank: int = 0
     world_size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 class Loader(Protocol):
@@ -50,7 +52,7 @@ class Loader(Protocol):
     3. Length. Every rank yields exactly as many batches as every other.
     4. Coverage. Training: no sample twice in an epoch over all ranks. Evaluation: every sample
        exactly once; the tail is padded with IGNORE_LABEL, so shapes stay fixed.
-    5. Layout. As in `Batch`, on the placement's device.
+    5. Layout. As in `Batch`; images and labels on the placement's device.
     6. Lifetime. A batch may be overwritten by the next step of the iterator: use it or copy it.
     7. Errors. An unreadable sample raises DataError naming its key and file, or, where the recipe
        says so, is replaced by a named rule and counted. Nothing is skipped in silence.

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     ERASE = 5
     NOISE = 6
     MIX = 7
+    NOISE_BANK = 8
 
 
 def random_bits(
