@@ -22,9 +22,9 @@ class Batch:
     Attributes:
         images: (B, 3, H, W) uint8, channels-last strides.
         labels: (B,) int64, `IGNORE_LABEL` where padded.
-        samples: (B,) int64 indices into the source, `order.NO_SAMPLE` where padded. They are in host
-            memory on every device, since they key the draws of the batch transform, which are made
-            there; fetching them back would stop the device.
+        samples: (B,) int64 indices into the source, `order.NO_SAMPLE` where padded. They stay in
+            host memory on every device: they key the draws of the batch transform, which are made
+            there, and fetching them back would stop the device.
     """
 
     images: Tensor
