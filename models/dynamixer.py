@@ -208,7 +208,7 @@ def dynamixer_nano(pretrained: bool = False, **overrides: object) -> nn.Module:
     """A small one for 32x32 images, not of the paper: patches of 4, 8x8 and 4x4 tokens."""
     settings: dict[str, object] = {
         "depths": (2, 2),
-        "dims": (96, 192),
+        "dims": (64, 128),
         "transitions": (True,),
         "segments": (4, 8),
         "patch_size": 4,
