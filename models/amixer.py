@@ -1,0 +1,253 @@
+"""AMixer on one grid of patches: the DeiT-like form (Rao et al., ECCV 2022).
+
+Every block mixes all tokens of the grid at once. Blocks, patch embedding and the checkpoint filter
+are shared with the windowed form, `models.amixer_windowed`. Attribute names, `spatil_mlp`
+included, are the authors'. Shapes: B images, H W grid, C channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.models import generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from models.adaptive_mixing import AdaptiveMixing, Bank, MixingMode, resample_relative_bank
+from models.classifier import Classifier
+from models.layers import ChannelMlp, DropPath, PatchEmbed, drop_path_rates, init_linear
+from models.pyramid import Size, as_pair
+from models.registry import create, default_cfg
+
+AUTHORS_BUFFERS = ("attn_mask", "relative_position_index")
+"""In the authors' checkpoints, but functions of the architecture."""
+
+
+class NormedPatchEmbed(PatchEmbed):
+    """Patches, then a LayerNorm."""
+
+    def __init__(self, in_chans: int, dim: int, patch_size: int, *, norm_eps: float) -> None:
+        super().__init__(in_chans, dim, patch_size)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, dim)."""
+        return self.norm(super().forward(images))
+
+
+class Block(nn.Module):
+    """x + gamma1 * mix(norm(x)), then x + gamma2 * mlp(norm(x)); how to mix is the subclass's."""
+
+    def __init__(
+        self, dim: int, *, mlp_ratio: float, drop_path: float | None, gamma: float, norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.gamma1 = nn.Parameter(torch.full((dim,), gamma))
+        self.gamma2 = nn.Parameter(torch.full((dim,), gamma))
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = ChannelMlp(dim, int(dim * mlp_ratio))
+        self.drop_path = nn.Identity() if drop_path is None else DropPath(drop_path)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) normalised tokens -> the same shape."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        x = self._add(x, self.mix(self.norm1(x)), self.gamma1)
+        return self._add(x, self.mlp(self.norm2(x)), self.gamma2)
+
+    def _add(self, x: Tensor, branch: Tensor, gamma: Tensor) -> Tensor:
+        # Dropping the scale of a branch drops the branch, without a pass over it.
+        scale = self.drop_path(gamma.expand(x.shape[0], 1, 1, -1))
+        return torch.addcmul(x, branch, scale)
+
+
+class GridBlock(Block):
+    """A block that mixes the whole grid."""
+
+    def __init__(
+        self,
+        dim: int,
+        mixer: AdaptiveMixing,
+        *,
+        mlp_ratio: float,
+        drop_path: float | None,
+        gamma: float,
+        norm_eps: float,
+    ) -> None:
+        super().__init__(
+            dim, mlp_ratio=mlp_ratio, drop_path=drop_path, gamma=gamma, norm_eps=norm_eps
+        )
+        self.spatil_mlp = mixer
+
+    def mix(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) normalised tokens -> the same shape."""
+        return self.spatil_mlp(x)
+
+
+class AMixer(Classifier):
+    """The isotropic AMixer classifier.
+
+    Args:
+        embed_dim: width C.
+        depth: number of blocks.
+        num_heads: heads of the mixing.
+        bank_size: matrices in each block's bank.
+        mode: normalisation of policies and mixing weights; the papers' is "linear-softmax".
+        bank: relative or absolute bank.
+        layer_scale: initial gamma of the residual branches.
+        patch_size: side of the square patches in pixels.
+        img_size: height and width of the input, or one number for both; it takes this size only.
+        mlp_ratio: hidden width of the channel MLP in multiples of `embed_dim`.
+        in_chans: channels of the input images.
+        num_classes: outputs of the classifier; 0 for none.
+        global_pool: 'avg' (mean over tokens), or '' (none: the head acts on each token).
+        drop_rate: dropout before the classifier.
+        drop_path_rate: of the last block; the rates rise linearly from 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        bank_size: int,
+        mode: MixingMode = "linear-softmax",
+        bank: Bank = "relative",
+        layer_scale: float = 1e-4,
+        patch_size: int = 16,
+        img_size: Size = 224,
+        mlp_ratio: float = 3.0,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
+        self.img_size = as_pair(img_size)
+        self.grid = patch_grid(self.img_size, patch_size)
+        norm_eps = 1e-6
+        self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=norm_eps)
+        self.pos_embed = nn.Parameter(torch.empty(1, *self.grid, embed_dim))
+        rates = drop_path_rates(drop_path_rate, depth)
+        self.blocks = nn.Sequential(
+            *(
+                GridBlock(
+                    embed_dim,
+                    AdaptiveMixing(
+                        embed_dim,
+                        window=self.grid,
+                        num_heads=num_heads,
+                        bank_size=bank_size,
+                        mode=mode,
+                        bank=bank,
+                    ),
+                    mlp_ratio=mlp_ratio,
+                    drop_path=rate if drop_path_rate > 0 else None,
+                    gamma=layer_scale,
+                    norm_eps=norm_eps,
+                )
+                for rate in rates
+            )
+        )
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.apply(init_linear)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.add_head(embed_dim, drop_rate)
+
+    def init_head(self, head: nn.Linear) -> None:
+        """As all linear layers."""
+        init_linear(head)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens.
+
+        Raises:
+            ValueError: if the images are not of the size that the model was built for.
+        """
+        x = self.patch_embed(images)
+        check_grid(x, self.grid, images, self.img_size)
+        x = x + self.pos_embed
+        for block in self.blocks:
+            x = self.run_block(block, x)
+        return self.norm(x)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters with two or more dimensions that take no decay."""
+        return {"pos_embed"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Patterns that sort parameters into layers, for layer-wise learning rates."""
+        return {
+            "stem": r"^patch_embed|^pos_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
+
+
+def patch_grid(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of whole patches in an image.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    grid = (img_size[0] // patch_size, img_size[1] // patch_size)
+    if min(grid) < 1:
+        raise ValueError(
+            f"img_size {img_size[0]}x{img_size[1]} is smaller than one patch of "
+            f"{patch_size}x{patch_size} pixels"
+        )
+    return grid
+
+
+def check_grid(x: Tensor, grid: tuple[int, int], images: Tensor, img_size: tuple[int, int]) -> None:
+    """Raise a ValueError in words if the patches `x` of `images` are not the model's `grid`."""
+    if tuple(x.shape[1:3]) != grid:
+        height, width = images.shape[2:]
+        raise ValueError(
+            f"the model was built for images of {img_size[0]}x{img_size[1]} pixels, got "
+            f"{height}x{width}; create it with img_size=({height}, {width}), or resize the images"
+        )
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The authors' weights for `model`, which may have another image size.
+
+    Buffers are left out. Weights that are indexed by position, `pos_embed` and the relative banks,
+    are bilinearly resampled so that corners fall on corners.
+    """
+    kept = {key: w for key, w in state_dict.items() if key.split(".")[-1] not in AUTHORS_BUFFERS}
+    for path, module in model.named_modules():
+        key = f"{path}.weight_bank"
+        if isinstance(module, AdaptiveMixing) and module.bank == "relative" and key in kept:
+            kept[key] = resample_relative_bank(kept[key], module.window)
+    if isinstance(model, AMixer) and "pos_embed" in kept:
+        kept["pos_embed"] = _resample_positions(kept["pos_embed"], model.grid)
+    return kept
+
+
+def _resample_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
+    if tuple(pos_embed.shape[1:3]) == grid:
+        return pos_embed
+    image = pos_embed.permute(0, 3, 1, 2).float()
+    resampled = F.interpolate(image, grid, mode="bilinear", align_corners=True)
+    return resampled.permute(0, 2, 3, 1).to(pos_embed.dtype)
+
+
+default_cfgs = generate_default_cfgs(
+    {"amixer_deit_s": default_cfg(first_conv="patch_embed.proj", crop_pct=0.875)}
+)
+
+
+@register_model
+def amixer_deit_s(pretrained: bool = False, **overrides: object) -> nn.Module:
+    """AMixer-DeiT-S of the paper: 22 M parameters; the authors fix its drop path rate."""
+    settings: dict[str, object] = {
+        "embed_dim": 384,
+        "depth": 17,
+        "num_heads": 8,
+        "bank_size": 16,
+        "drop_path_rate": 0.1,
+        "pretrained_filter_fn": checkpoint_filter_fn,
+    }
+    return create(AMixer, "amixer_deit_s", pretrained, settings, overrides)

@@ -1,0 +1,297 @@
+"""AMixer in windows: the Swin-like form, T, S and B (Rao et al., ECCV 2022).
+
+Four stages; the tokens of a window mix, and in the first two stages every second block shifts its
+windows by half a side. The authors compute a mask against mixing across the wrapped-around border
+and then do not use it; so do we, unless `mask_shifted_windows` asks for it. Attribute names are the
+authors'. Shapes: B images, H W grid, C channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from timm.models import generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from models.adaptive_mixing import AdaptiveMixing, MixingMode
+from models.amixer import Block, NormedPatchEmbed, check_grid, checkpoint_filter_fn, patch_grid
+from models.classifier import Classifier
+from models.layers import drop_path_rates, init_linear
+from models.pyramid import Size, as_pair
+from models.registry import create, default_cfg
+
+WINDOWS_PER_SIDE = (8, 4, 1, 1)
+"""Of each stage, at any image size: windows of 7, 7, 14 and 7 tokens a side at 224 pixels."""
+
+SHIFTED_STAGES = 2
+NORM_EPS = 1e-5
+
+
+class WindowBlock(Block):
+    """A block that mixes inside windows, after a cyclic shift of the grid by `shift` tokens."""
+
+    separated: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        mixer: AdaptiveMixing,
+        *,
+        grid: tuple[int, int],
+        shift: tuple[int, int],
+        mask_shifted: bool,
+        mlp_ratio: float,
+        drop_path: float | None,
+        gamma: float,
+    ) -> None:
+        super().__init__(
+            dim, mlp_ratio=mlp_ratio, drop_path=drop_path, gamma=gamma, norm_eps=NORM_EPS
+        )
+        self.spatial_mixer = mixer
+        self.grid = grid
+        self.shift = shift
+        self.padding = (-grid[0] % mixer.window[0], -grid[1] % mixer.window[1])
+        padded = (grid[0] + self.padding[0], grid[1] + self.padding[1])
+        separated = separated_pairs(padded, mixer.window, shift) if mask_shifted else None
+        self.register_buffer("separated", separated, persistent=False)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) normalised tokens -> the same shape; zeros pad the grid to whole windows."""
+        (bottom, right), (down, across) = self.padding, self.shift
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        if down or across:
+            x = x.roll((-down, -across), dims=(1, 2))
+        x = self.spatial_mixer(x, self.separated)
+        if down or across:
+            x = x.roll((down, across), dims=(1, 2))
+        return x[:, : self.grid[0], : self.grid[1]]
+
+
+class PatchMerging(nn.Module):
+    """2x2 neighbours concatenated, normalised and mapped to twice the width."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim, eps=NORM_EPS)
+        self.proj = nn.Linear(4 * dim, 2 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, ceil(H/2), ceil(W/2), 2C)."""
+        H, W = x.shape[1:3]
+        if H % 2 or W % 2:
+            x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2, W/2, 2, C)
+        return self.proj(self.norm(x.transpose(2, 3).flatten(3)))
+
+
+class Stage(nn.Module):
+    """Blocks of one width and grid, and the merging after them (the last stage has none)."""
+
+    def __init__(self, blocks: Sequence[WindowBlock], downsample: PatchMerging | None) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.downsample = nn.Identity() if downsample is None else downsample
+
+
+class WindowedAMixer(Classifier):
+    """The hierarchical AMixer classifier.
+
+    Args:
+        embed_dim: width of the first stage; each further stage has twice the one before.
+        depths: number of blocks of the four stages.
+        num_heads: heads per stage; a bank has 1.5 times as many matrices.
+        mode: normalisation of policies and mixing weights; the paper's is "linear-softmax".
+        window_sizes: side of the windows per stage in tokens. None: the grid is divided as at 224
+            pixels, so the last two stages mix globally at every `img_size`.
+        mask_shifted_windows: keep tokens apart that share a window only because the shift wraps
+            around the border. The authors do not.
+        layer_scale: initial gamma of the residual branches.
+        patch_size: side of the square patches in pixels.
+        img_size: height and width of the input, or one number for both; it takes this size only.
+        mlp_ratio: hidden width of the channel MLP in multiples of the stage's width.
+        in_chans: channels of the input images.
+        num_classes: outputs of the classifier; 0 for none.
+        global_pool: 'avg' (mean over tokens), or '' (none: the head acts on each token).
+        drop_rate: dropout before the classifier.
+        drop_path_rate: of the last block; the rates rise linearly from 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        mode: MixingMode = "linear-softmax",
+        window_sizes: Sequence[int] | None = None,
+        mask_shifted_windows: bool = False,
+        layer_scale: float = 1e-3,
+        patch_size: int = 4,
+        img_size: Size = 224,
+        mlp_ratio: float = 3.0,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
+        _check_stages(depths, num_heads, window_sizes)
+        self.img_size = as_pair(img_size)
+        self.grid = patch_grid(self.img_size, patch_size)
+        self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=NORM_EPS)
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+
+        def make_block(stage: int, block: int, grid: tuple[int, int]) -> WindowBlock:
+            dim, heads = embed_dim * 2**stage, num_heads[stage]
+            window = window_of(grid, stage, window_sizes)
+            is_shifted = stage < SHIFTED_STAGES and block % 2 == 1
+            return WindowBlock(
+                dim,
+                AdaptiveMixing(
+                    dim, window=window, num_heads=heads, bank_size=int(1.5 * heads), mode=mode
+                ),
+                grid=grid,
+                shift=_half_a_window(grid, window) if is_shifted else (0, 0),
+                mask_shifted=mask_shifted_windows and is_shifted,
+                mlp_ratio=mlp_ratio,
+                drop_path=next(rates) if drop_path_rate > 0 else None,
+                gamma=layer_scale,
+            )
+
+        self.layers = nn.ModuleList()
+        grid = self.grid
+        for stage, depth in enumerate(depths):
+            merging = PatchMerging(embed_dim * 2**stage) if stage < len(depths) - 1 else None
+            self.layers.append(Stage([make_block(stage, b, grid) for b in range(depth)], merging))
+            grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
+        num_features = embed_dim * 2 ** (len(depths) - 1)
+        self.norm = nn.LayerNorm(num_features, eps=NORM_EPS)
+        self.apply(init_linear)
+        self.add_head(num_features, drop_rate)
+
+    def init_head(self, head: nn.Linear) -> None:
+        """As all linear layers."""
+        init_linear(head)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
+
+        Raises:
+            ValueError: if the images are not of the size that the model was built for.
+        """
+        x = self.patch_embed(images)
+        check_grid(x, self.grid, images, self.img_size)
+        for stage in self.layers:
+            assert isinstance(stage, Stage)
+            for block in stage.blocks:
+                x = self.run_block(block, x)
+            x = stage.downsample(x)
+        return self.norm(x)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Patterns that sort parameters into layers, for layer-wise learning rates."""
+        if coarse:
+            return {
+                "stem": r"^patch_embed",
+                "blocks": [(r"^layers\.(\d+)", None), (r"^norm", (99999,))],
+            }
+        return {
+            "stem": r"^patch_embed",
+            "blocks": [
+                (r"^layers\.(\d+)\.blocks\.(\d+)", None),
+                (r"^layers\.(\d+)\.downsample", (99998,)),
+                (r"^norm", (99999,)),
+            ],
+        }
+
+
+def window_of(
+    grid: tuple[int, int], stage: int, window_sizes: Sequence[int] | None
+) -> tuple[int, int]:
+    """Height and width of a stage's windows in tokens; never larger than its grid."""
+    if window_sizes is None:
+        per_side = WINDOWS_PER_SIDE[stage]
+        return -(-grid[0] // per_side), -(-grid[1] // per_side)
+    return min(window_sizes[stage], grid[0]), min(window_sizes[stage], grid[1])
+
+
+def separated_pairs(
+    grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
+) -> Tensor:
+    """(windows, n, n) bool: exactly one of the two tokens came around the border."""
+    wrapped = [torch.arange(side) >= side - by for side, by in zip(grid, shift, strict=True)]
+    region = 2 * wrapped[0][:, None] + wrapped[1].int()[None, :]  # (H, W)
+    region = region.unflatten(1, (-1, window[1])).unflatten(0, (-1, window[0]))
+    region = region.transpose(1, 2).flatten(2).flatten(0, 1)  # (windows, n)
+    return region[:, :, None] != region[:, None, :]
+
+
+def _half_a_window(grid: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
+    """The shift; none along a side that is a single window."""
+    down, across = (w // 2 if g > w else 0 for g, w in zip(grid, window, strict=True))
+    return down, across
+
+
+def _check_stages(
+    depths: Sequence[int], num_heads: Sequence[int], window_sizes: Sequence[int] | None
+) -> None:
+    given = {"depths": depths, "num_heads": num_heads, "window_sizes": window_sizes}
+    for name, values in given.items():
+        if values is not None and (len(values) != len(WINDOWS_PER_SIDE) or min(values) < 1):
+            raise ValueError(
+                f"{name}: give a number of at least 1 for each of the {len(WINDOWS_PER_SIDE)} "
+                f"stages, got {tuple(values)}"
+            )
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: default_cfg(first_conv="patch_embed.proj", crop_pct=0.875)
+        for name in ("amixer_t", "amixer_s", "amixer_b")
+    }
+)
+
+
+def _create(
+    variant: str, pretrained: bool, settings: dict[str, object], overrides: dict[str, object]
+) -> nn.Module:
+    settings["pretrained_filter_fn"] = checkpoint_filter_fn
+    return create(WindowedAMixer, variant, pretrained, settings, overrides)
+
+
+@register_model
+def amixer_t(pretrained: bool = False, **overrides: object) -> nn.Module:
+    """AMixer-T of the paper: 26 M parameters; the authors fix the drop path rate of T, S and B."""
+    settings: dict[str, object] = {
+        "embed_dim": 96,
+        "depths": (2, 2, 10, 2),
+        "num_heads": (3, 6, 12, 24),
+        "drop_path_rate": 0.2,
+    }
+    return _create("amixer_t", pretrained, settings, overrides)
+
+
+@register_model
+def amixer_s(pretrained: bool = False, **overrides: object) -> nn.Module:
+    """AMixer-S of the paper: 46 M parameters."""
+    settings: dict[str, object] = {
+        "embed_dim": 96,
+        "depths": (2, 2, 26, 2),
+        "num_heads": (3, 6, 12, 24),
+        "drop_path_rate": 0.35,
+    }
+    return _create("amixer_s", pretrained, settings, overrides)
+
+
+@register_model
+def amixer_b(pretrained: bool = False, **overrides: object) -> nn.Module:
+    """AMixer-B of the paper: 81 M parameters."""
+    settings: dict[str, object] = {
+        "embed_dim": 128,
+        "depths": (2, 2, 26, 2),
+        "num_heads": (4, 8, 16, 32),
+        "drop_path_rate": 0.5,
+    }
+    return _create("amixer_b", pretrained, settings, overrides)
