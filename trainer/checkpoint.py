@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainer.events import Evaluated
 from trainer.zero_state import MOMENTS, TrainingState
 
 FORMAT = 1
@@ -37,6 +38,30 @@ class Progress:
     """Optimizer steps done in the run."""
 
 
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What a run has cost so far, over all its processes, as rank 0 sees it."""
+
+    images: int = 0
+    """Training images, over all ranks."""
+    train_s: float = 0.0
+    """Seconds in optimizer steps, waiting for data included."""
+    wait_s: float = 0.0
+    """Seconds of these spent waiting for data."""
+    wall_s: float = 0.0
+    """Seconds in all, up to the last save."""
+
+    @property
+    def images_per_s(self) -> float:
+        """Training throughput."""
+        return self.images / self.train_s if self.train_s else 0.0
+
+    def since(self, earlier: "Tally") -> "Tally":
+        """The difference to an earlier tally of the same run."""
+        names = ("images", "train_s", "wait_s", "wall_s")
+        return Tally(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Meta:
     """What `meta.json` says beside the tensors."""
@@ -46,8 +71,9 @@ class Meta:
     """Of the recipe (`Recipe.results_fingerprint`)."""
     data_fingerprint: str
     """Of the training data: number of images and class names."""
-    top1: float | None = None
-    """Of the evaluation just before the checkpoint, in percent; EMA weights if there are any."""
+    tally: Tally
+    evaluated: Evaluated | None = None
+    """The evaluation just before the checkpoint; of the EMA weights if there are any."""
     environment: dict[str, str | int] = field(default_factory=dict)
     """World size, ZeRO stage, versions, commit: for the reader, not for resuming."""
 
@@ -112,9 +138,13 @@ def read_meta(path: Path) -> Meta:
             f"{path}: format {tree['format']}, and this version reads format {FORMAT};"
             " use the version that wrote it"
         )
-    progress = Progress(**tree["progress"])
-    names = ("results_fingerprint", "data_fingerprint", "top1", "environment")
-    return Meta(progress=progress, **{name: tree[name] for name in names})
+    names = ("results_fingerprint", "data_fingerprint", "environment")
+    return Meta(
+        progress=Progress(**tree["progress"]),
+        tally=Tally(**tree["tally"]),
+        evaluated=Evaluated(**tree["evaluated"]) if tree["evaluated"] else None,
+        **{name: tree[name] for name in names},
+    )
 
 
 def read(path: Path) -> tuple[TrainingState, Meta]:
@@ -182,9 +212,9 @@ def _problem(path: Path) -> str | None:
 
 def _prune(root: Path, keep: int) -> None:
     paths = sorted(root.glob("step_*[0-9]"))
-    scores = {path: read_meta(path).top1 for path in paths if (path / "meta.json").exists()}
-    scored = [path for path, top1 in scores.items() if top1 is not None]
-    best = max(scored, key=lambda path: (scores[path] or 0.0, path), default=None)
+    results = {path: read_meta(path).evaluated for path in paths}
+    scores = [(result.top1, path) for path, result in results.items() if result is not None]
+    best = max(scores)[1] if scores else None
     for path in paths[:-keep]:
         if path != best:
             shutil.rmtree(path)

@@ -25,12 +25,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """An optimizer step, `step` counted from 1. `loss` is the mean over its global batch."""
+    """An optimizer step, `step` counted from 1; the loss is the mean over its global batch."""
 
     event: ClassVar[str] = "step"
     step: int
     epoch: int
-    loss: float
+    """Counted from 0."""
+    loss: float | None
+    """None where it was not finite, and the engine skipped the step."""
     lr: float
     images_per_s: float
     """Over all ranks, since the last event of this kind."""
@@ -107,21 +109,28 @@ class Jsonl:
 
 
 def _cut_after(path: Path, step: int) -> None:
-    """Keep the events up to `step`: what came after will happen again. Drops a torn last line."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """Keep what the log said when the checkpoint of `step` was saved: the rest happens again.
+
+    Drops a line that a kill has torn, too.
+    """
+    events = [_parse(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    kept = [event for event in events if event is not None and int(event["step"]) <= step]
+    saves = [i for i, event in enumerate(kept) if (event["event"], event["step"]) == ("save", step)]
+    if saves:
+        kept = kept[: saves[-1] + 1]
     part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines if _step_of(line) <= step)
+        file.writelines(json.dumps(event) + "\n" for event in kept)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def _step_of(line: str) -> float:
+def _parse(line: str) -> dict[str, str | int] | None:
     try:
-        return json.loads(line)["step"]
+        return json.loads(line)
     except ValueError:  # torn by a kill
-        return float("inf")
+        return None
 
 
 class TensorBoard:
@@ -182,9 +191,9 @@ class ConsoleProgress:
             self._console.print(event.text)
 
     def _show_step(self, event: Step) -> None:
+        loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
         text = (
-            f"loss {event.loss:.4f}  {event.images_per_s:,.0f} images/s"
-            f"  data wait {event.data_wait_s:.2f} s"
+            f"loss {loss}  {event.images_per_s:,.0f} images/s  data wait {event.data_wait_s:.2f} s"
         )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=event.step, description=text)

@@ -29,17 +29,27 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class RunFolder:
-    """Locked from opening to exit; the lock dies with the process, however that ends."""
+    """Where a run's files lie."""
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self._lock: TextIO | None = None
+
+    def open(self, recipe: Recipe) -> None:
+        """Create or continue the folder for `recipe` (rank 0).
+
+        It stays locked until the process ends, however that happens.
+
+        Raises:
+            ConfigError: if another process holds it, or it belongs to another recipe.
+        """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
         self._check_recipe(recipe)
-        write_atomically(path / RECIPE_FILE, yaml_config.dump(recipe))
+        write_atomically(self.path / RECIPE_FILE, yaml_config.dump(recipe))
 
     def write_summary(self, summary: dict[str, float | int]) -> None:
         """Write `summary.json`, by which other programs know that the run is complete."""

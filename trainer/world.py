@@ -8,12 +8,16 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +108,20 @@ def share_cores(world: World) -> int:
     return share
 
 
+def on_main(action: Callable[[], T]) -> T:
+    """Run `action` on rank 0 and give every rank its value, or raise its error (collective)."""
+    outcome: list[object] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = action()
+        except (ValueError, RuntimeError, OSError) as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[1], Exception):
+        raise outcome[1]
+    return cast(T, outcome[0])
+
+
 class StopSignal:
     """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once."""
 
@@ -114,3 +132,26 @@ class StopSignal:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+
+
+class StopAgreement:
+    """All ranks learn at the same step that one of them was told to stop.
+
+    A launcher may signal the ranks seconds apart; a rank that left alone would leave the others
+    waiting in a collective.
+    """
+
+    def __init__(self, signal_: StopSignal, device: torch.device) -> None:
+        self._signal = signal_
+        self._flag = torch.zeros(1, device=device)
+
+    def poll(self) -> bool:
+        """Whether all ranks stop now (collective).
+
+        On a GPU the answer is that of the poll before, so that nobody waits for the step that
+        has just been enqueued.
+        """
+        before = self._flag
+        self._flag = torch.tensor([float(self._signal.received)], device=before.device)
+        dist.all_reduce(self._flag)
+        return bool((self._flag if before.device.type == "cpu" else before).item())

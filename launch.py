@@ -1,0 +1,95 @@
+"""Train one recipe.
+
+    deepspeed launch.py --config configs/dynamixer_l.yaml [key.path=value ...]
+
+Also runs as `python launch.py` (one process), under torchrun and under srun. Started again with
+the same recipe, it goes on where the run was. Exit codes: 0 the run is complete; 2 the recipe or
+the data cannot be used; 74 a checkpoint could not be written or read; 75 told to stop, and saved:
+run the same command again; 1 anything else.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from trainer import yaml_config
+from trainer.recipe import Recipe
+
+EXIT_COMPLETE = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_CHECKPOINT = 74
+EXIT_STOPPED = 75
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train the recipe that the arguments name; returns the exit code."""
+    arguments = _parse(argv)
+    try:
+        recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
+    except ValueError as error:
+        return _fail(error, EXIT_BAD_INPUT)
+    name = recipe.run.name or arguments.config.stem
+    recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, name=name))
+    if arguments.print:
+        print(yaml_config.dump(recipe), end="")
+        return 0
+    return _run(recipe)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="recipe, a YAML file")
+    parser.add_argument("--print", action="store_true", help="show the resolved recipe and leave")
+    # The deepspeed launcher adds it; LOCAL_RANK in the environment is what counts.
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    return parser.parse_args(argv)
+
+
+def _fail(error: Exception, code: int, *, every_rank: bool = False) -> int:
+    """Say what is wrong and return `code`; where all ranks find the same, rank 0 speaks."""
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    if rank == 0 or every_rank:
+        where = f"rank {rank}: " if rank else ""
+        print(f"{where}error: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+def _run(recipe: Recipe) -> int:
+    """Join the process group, train, and turn what goes wrong into words and an exit code."""
+    # Imported here, because it takes ten seconds: a mistake in the recipe has been told by now.
+    from trainer.world import StopSignal, bootstrap, current
+
+    stop = StopSignal()
+    bootstrap()
+
+    import torch.distributed as dist
+
+    from pipeline.formats.source import DataError
+    from trainer.assembly import train
+    from trainer.checkpoint import CheckpointError
+    from trainer.engine import init_process_group
+    from trainer.loop import TrainingError
+
+    init_process_group()
+    try:
+        return EXIT_COMPLETE if train(recipe, current(), stop) else EXIT_STOPPED
+    except CheckpointError as error:
+        return _fail(error, EXIT_CHECKPOINT)
+    except TrainingError as error:
+        return _fail(error, EXIT_FAILED)
+    except DataError as error:  # an image of one rank, or a folder that all ranks miss
+        return _fail(error, EXIT_BAD_INPUT, every_rank=True)
+    except ValueError as error:
+        return _fail(error, EXIT_BAD_INPUT)
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

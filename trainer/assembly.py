@@ -1,0 +1,233 @@
+"""From a recipe to a trainer that stands ready: the only place where the parts meet."""
+
+import dataclasses
+import hashlib
+import platform
+import subprocess
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.build import build_model, compile_in_place, input_config
+from pipeline.augment.batches import BatchTransform
+from pipeline.batch import Loader, Placement
+from pipeline.config import InputSpec
+from pipeline.formats import open_source
+from pipeline.formats.source import DataError, Source
+from pipeline.loaders import build_loader
+from trainer import checkpoint
+from trainer.engine import Engine, check_trainable
+from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard
+from trainer.loop import Job, Trainer
+from trainer.recipe import BatchPlan, Recipe
+from trainer.run_folder import RunFolder
+from trainer.world import StopAgreement, StopSignal, World, on_main, share_cores
+from trainer.yaml_config import ConfigError
+
+
+def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
+    """Train `recipe` from where its run folder stands; False if told to stop before its end.
+
+    Raises:
+        ConfigError: a recipe that does not go with the data, the ranks or the run folder.
+        DataError: data that cannot be read.
+        CheckpointError: a checkpoint that cannot be written or read.
+        TrainingError: a loss that is not finite.
+    """
+    threads = share_cores(world)
+    if not recipe.data.threads:
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, threads=threads))
+    folder = RunFolder(Path(recipe.run.root, recipe.run.name))
+    sources = open_splits(Path(recipe.data.root))
+    on_main(lambda: folder.open(recipe))
+    with ExitStack() as stack:
+        trainer = _assemble(recipe, world, stop, folder, sources, stack)
+        finished = trainer.fit()
+    if finished:
+        on_main(lambda: folder.write_summary(summarize(trainer)))
+    return finished
+
+
+def open_splits(root: Path) -> tuple[Source, Source]:
+    """The training and validation images below `root`.
+
+    Raises:
+        DataError: if one is missing or unreadable, or their classes differ.
+    """
+    train, val = open_source(root / "train"), open_source(root / "val")
+    if train.classes != val.classes:
+        odd = sorted(set(train.classes) ^ set(val.classes))
+        raise DataError(
+            f"{root}: train has {len(train.classes)} classes and val {len(val.classes)};"
+            f" {len(odd)} are not in both, such as {', '.join(odd[:3])};"
+            " the same class folders must be in both"
+        )
+    return train, val
+
+
+def summarize(trainer: Trainer) -> dict[str, float | int]:
+    """The contents of `summary.json`."""
+    result, tally = trainer.result, trainer.tally
+    assert result is not None
+    return {
+        "top1": result.top1,
+        "top5": result.top5,
+        "count": result.count,
+        "images_per_s": tally.images_per_s,
+        "data_wait_fraction": tally.wait_s / tally.train_s if tally.train_s else 0.0,
+        "steps": trainer.progress.step,
+        "epochs": trainer.progress.epoch,
+        "wall_s": tally.wall_s,
+    }
+
+
+def _assemble(
+    recipe: Recipe,
+    world: World,
+    stop: StopSignal,
+    folder: RunFolder,
+    sources: tuple[Source, Source],
+    stack: ExitStack,
+) -> Trainer:
+    plan = _plan(recipe, world, len(sources[0]))
+    model = _model(recipe, len(sources[0].classes))
+    check_trainable(model, recipe, world.device)
+    spec = _input_spec(model)
+    train, evaluation = (
+        stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
+        for source, training in zip(sources, (True, False), strict=True)
+    )
+    latest, damaged = on_main(lambda: checkpoint.find_latest(folder.checkpoints))
+    step = checkpoint.read_meta(latest).progress.step if latest else 0
+    total = train.batches_per_epoch // plan.accumulation * recipe.schedule.total_epochs
+    sinks = _sinks(folder, stack, done=step, total=total) if world.is_main else []
+    engine = Engine(model, recipe, plan)
+    if recipe.run.compile != "none":
+        compile_in_place(model, blocks=recipe.run.compile == "blocks")
+    transform = BatchTransform(
+        recipe.augment, spec=spec, num_classes=_num_classes(recipe, sources), seed=recipe.run.seed
+    )
+    job = Job(
+        recipe=recipe,
+        plan=plan,
+        train=train,
+        evaluation=evaluation,
+        transform=transform,
+        emit=Fanout(sinks),
+        stop=StopAgreement(stop, world.device),
+        checkpoints=folder.checkpoints,
+        data_fingerprint=_data_fingerprint(sources[0]),
+        environment=_environment(recipe, world),
+    )
+    trainer = Trainer(job, engine)
+    for line in damaged:
+        job.emit(Note(step=step, text=line))
+    if latest is not None:
+        trainer.resume(latest)
+        job.emit(Note(step=step, text=f"going on from {latest} (step {step} of {total})"))
+    return trainer
+
+
+def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:
+    size = recipe.batch.global_size
+    if size > images:
+        raise ConfigError(
+            f"batch.global_size: {size} is more than the {images} training images in"
+            f" {recipe.data.root}; use at most {images}"
+        )
+    try:
+        return BatchPlan.solve(
+            global_size=size, per_gpu=recipe.batch.per_gpu, world_size=world.world_size
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _num_classes(recipe: Recipe, sources: tuple[Source, Source]) -> int:
+    return recipe.model.num_classes or len(sources[0].classes)
+
+
+def _model(recipe: Recipe, classes: int) -> nn.Module:
+    config = recipe.model
+    if config.num_classes is not None and config.num_classes < classes:
+        raise ConfigError(
+            f"model.num_classes: {config.num_classes} is less than the {classes} classes in"
+            f" {recipe.data.root}; leave it out to take the data's"
+        )
+    torch.manual_seed(recipe.run.seed)  # every rank starts from the same weights
+    return build_model(
+        config.name,
+        num_classes=config.num_classes or classes,
+        img_size=config.img_size,
+        drop_path_rate=config.drop_path_rate,
+        grad_checkpointing=config.grad_checkpointing,
+    )
+
+
+def _input_spec(model: nn.Module) -> InputSpec:
+    config = input_config(model)
+    height, width = config.size
+    if height != width:
+        raise ConfigError(f"model.name: takes {height}x{width} images; only square ones are made")
+    return InputSpec(
+        size=height,
+        mean=config.mean,
+        std=config.std,
+        crop_pct=config.crop_pct,
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+    )
+
+
+def _loader(
+    source: Source,
+    recipe: Recipe,
+    plan: BatchPlan,
+    world: World,
+    spec: InputSpec,
+    *,
+    training: bool,
+) -> Loader:
+    placement = Placement(rank=world.rank, world_size=world.world_size, device=world.device)
+    return build_loader(
+        source,
+        data=recipe.data,
+        spec=spec,
+        batch_size=plan.per_gpu if training else recipe.batch.evaluation or plan.per_gpu,
+        accumulation=plan.accumulation if training else 1,
+        placement=placement,
+        seed=recipe.run.seed,
+        training=training,
+    )
+
+
+def _sinks(folder: RunFolder, stack: ExitStack, *, done: int, total: int) -> list[Sink]:
+    return [
+        stack.enter_context(closing(ConsoleProgress(total_steps=total, done_steps=done))),
+        stack.enter_context(closing(Jsonl(folder.metrics, resume_step=done))),
+        stack.enter_context(closing(TensorBoard(folder.path / "tensorboard", resume_step=done))),
+    ]
+
+
+def _data_fingerprint(source: Source) -> str:
+    text = "\n".join([str(len(source)), *source.classes])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _environment(recipe: Recipe, world: World) -> dict[str, str | int]:
+    """For the reader of a checkpoint: what made it."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "world_size": world.world_size,
+        "zero_stage": recipe.zero.stage,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": asked.stdout.strip() or "unknown",
+    }
