@@ -1,0 +1,42 @@
+# The same commands as CI runs. `make` alone lists them.
+SHELL := /bin/sh
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+ENV := .venv/.complete
+PACKAGES := pipeline models trainer tools tests benchmarks launch.py
+
+.PHONY: help env quickstart test slow check fmt wheel
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+env: $(ENV)  ## make the environment in .venv (uv, from the lock file)
+
+$(ENV): pyproject.toml uv.lock tools/make_env.sh
+	sh tools/make_env.sh
+	touch $(ENV)
+
+quickstart: $(ENV)  ## train a small DynaMixer on handwritten digits, on the CPU, in minutes
+	python tools/make_digits.py data/digits
+	python tools/make_shards.py data/digits
+	deepspeed launch.py --config configs/quickstart.yaml
+	python tools/preview_batches.py --config configs/quickstart.yaml --output runs/quickstart/batch.png
+	python tools/plot_run.py runs/quickstart
+	python tools/report_run.py runs/quickstart
+
+test: $(ENV)  ## run the whole test suite
+	pytest
+
+slow: $(ENV)  ## run the tests that take minutes each
+	pytest -m slow
+
+check: $(ENV)  ## formatting, lint and types
+	ruff format --check $(PACKAGES)
+	ruff check $(PACKAGES)
+	pyright
+
+fmt: $(ENV)  ## format and mend what can be mended
+	ruff format $(PACKAGES)
+	ruff check --fix $(PACKAGES)
+
+wheel: $(ENV)  ## build the wheel into dist/ and try it in an empty environment
+	sh tools/try_wheel.sh
