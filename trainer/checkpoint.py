@@ -126,6 +126,13 @@ def find_latest(root: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
+def find_best(root: Path) -> Path | None:
+    """The checkpoint whose evaluation had the highest top-1, the later of equals."""
+    results = {path: read_meta(path).evaluated for path in root.glob("step_*[0-9]")}
+    scores = [(result.top1, path) for path, result in results.items() if result is not None]
+    return max(scores)[1] if scores else None
+
+
 def read_meta(path: Path) -> Meta:
     """Read `meta.json` of a checkpoint folder.
 
@@ -211,10 +218,7 @@ def _problem(path: Path) -> str | None:
 
 
 def _prune(root: Path, keep: int) -> None:
-    paths = sorted(root.glob("step_*[0-9]"))
-    results = {path: read_meta(path).evaluated for path in paths}
-    scores = [(result.top1, path) for path, result in results.items() if result is not None]
-    best = max(scores)[1] if scores else None
+    paths, best = sorted(root.glob("step_*[0-9]")), find_best(root)
     for path in paths[:-keep]:
         if path != best:
             shutil.rmtree(path)

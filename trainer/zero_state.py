@@ -71,6 +71,7 @@ def refresh_weights(engine: Engine) -> None:
     if engine.stage in (1, 2):
         optimizer.update_lp_params()
     elif engine.stage == 3:
+        optimizer._partition_all_parameters()  # whole copies would be kept as they are
         for group in range(len(optimizer.fp32_partitioned_groups_flat)):
             optimizer._reassign_or_swap_out_partitioned_parameters(group)
         if optimizer.persistent_parameters:

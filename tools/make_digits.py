@@ -1,0 +1,51 @@
+"""Write scikit-learn's 1,797 handwritten digits as an ImageNet-style folder of JPEGs.
+
+    python tools/make_digits.py data/digits
+
+The 8x8 pictures become 32x32 JPEGs under train/CLASS and val/CLASS: 1,437 to train on and 360 to
+evaluate on, split once and for all. A folder that is already there and complete is left alone.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+from sklearn.datasets import load_digits
+
+NUM_VALIDATION = 360
+SIZE = 32
+SPLIT_SEED = 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folder; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args(argv).folder
+    pictures, labels = load_digits(return_X_y=True)
+    in_validation = np.zeros(len(labels), dtype=bool)
+    permuted = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    in_validation[permuted[:NUM_VALIDATION]] = True
+    for i in track(range(len(labels)), description="digits"):
+        split = "val" if in_validation[i] else "train"
+        path = folder / split / str(labels[i]) / f"digit_{i:04d}.jpg"
+        if not path.exists():
+            _write_jpeg(path, pictures[i].reshape(8, 8))
+    print(f"{folder}: {(~in_validation).sum()} training and {in_validation.sum()} val images")
+    return 0
+
+
+def _write_jpeg(path: Path, picture: np.ndarray) -> None:
+    """Enlarge an 8x8 picture with values 0..16 and write it, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gray = Image.fromarray((picture * (255 / 16)).astype(np.uint8))
+    large = gray.resize((SIZE, SIZE), Image.Resampling.BICUBIC).convert("RGB")
+    part = path.with_suffix(".part")
+    large.save(part, format="JPEG", quality=95)
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
