@@ -1,0 +1,110 @@
+"""Who imports whom: an import points to a smaller number, heavy libraries have owners."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("pipeline", "models", "trainer", "tools")
+FILES = sorted([ROOT / "launch.py", *(f for name in FOLDERS for f in (ROOT / name).rglob("*.py"))])
+
+LEVELS = {
+    "pipeline": 0,
+    "pipeline.formats": 1,
+    "pipeline.augment": 1,
+    "pipeline.loaders": 2,
+    "models": 2,
+    "trainer": 3,
+    "trainer.recipe": 4,
+    "trainer.optim": 5,
+    "trainer.engine": 6,
+    "trainer.run_folder": 5,
+    "trainer.zero_state": 7,
+    "trainer.ema": 8,
+    "trainer.checkpoint": 8,
+    "trainer.loop": 9,
+    "trainer.assembly": 10,
+    "tools": 11,
+    "launch": 11,
+}
+"""The longest prefix of a module's name decides. Equal levels: only within one folder."""
+
+OWNERS = {
+    "deepspeed": ("trainer.engine", "trainer.zero_state"),
+    "nvidia": ("pipeline.loaders.dali_loader",),
+    "ffcv": ("pipeline.formats.beton",),
+    "timm": ("models",),
+    "tensorboard": ("trainer.events",),
+    "yaml": ("trainer.yaml_config",),
+    "pydantic": ("trainer.yaml_config",),
+    "pydantic_core": ("trainer.yaml_config",),
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def level(module: str) -> int:
+    prefixes = [name for name in LEVELS if module == name or module.startswith(f"{name}.")]
+    return LEVELS[max(prefixes, key=len)]
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            files = {module_name(file) for file in FILES}
+            found |= {name if name in files else node.module for name in inner}
+    return found
+
+
+def folder(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path if path.is_dir() else path.parent
+
+
+def ours(module: str) -> bool:
+    return module.partition(".")[0] in (*FOLDERS, "launch")
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_point_downwards(path):
+    me = module_name(path)
+    for other in filter(ours, imports(path)):
+        beside = level(other) == level(me) and folder(other) == path.parent
+        allowed = level(other) < level(me) or beside
+        assert allowed, f"{me} (level {level(me)}) imports {other} (level {level(other)})"
+        if me.startswith("pipeline"):
+            assert other.startswith("pipeline"), f"{me} imports {other}"
+        if me.startswith("models"):
+            assert other.startswith("models"), f"{me} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_heavy_libraries_are_imported_by_their_owners_alone(path):
+    me = module_name(path)
+    for library in {name.partition(".")[0] for name in imports(path)} & OWNERS.keys():
+        owners = OWNERS[library]
+        assert any(me == owner or me.startswith(f"{owner}.") for owner in owners), (
+            f"{me} imports {library}, which belongs to {', '.join(owners)}"
+        )
+
+
+def test_no_circle_of_imports():
+    graph = {module_name(path): set(filter(ours, imports(path))) for path in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join([*above, module])
+        if module not in done:
+            for other in graph.get(module, ()):
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
