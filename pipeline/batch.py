@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE_LABEL = -1
@@ -34,10 +36,14 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where a loader's batches go: one rank of `world_size`, on `device`."""
+    """Where a loader's batches go: one rank of `world_size`, on `device`.
+
+    `local_world_size` ranks run on this machine and share its cores.
+    """
 
     rank: int = 0
     world_size: int = 1
+    local_world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -63,6 +69,11 @@ class Loader(Protocol):
         """Micro-batches that this rank yields in each epoch."""
         ...
 
+    @property
+    def replaced(self) -> int:
+        """Unreadable images that this rank has replaced so far."""
+        ...
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of `epoch` from batch `start` on."""
         ...
@@ -70,3 +81,9 @@ class Loader(Protocol):
     def close(self) -> None:
         """Release threads and buffers."""
         ...
+
+
+def send(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Return `array` on `device`; a GPU fetches it from pinned memory while the host goes on."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -98,3 +98,12 @@ class InputSpec:
     """Evaluation resizes the short side to floor(size / crop_pct), then crops the centre."""
     interpolation: Literal["bilinear", "bicubic"]
     """Of the evaluation resize."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be >= 1 pixel, got {self.size}")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(
+                f"crop_pct must be in (0, 1] (the crop's share of the resized short side),"
+                f" got {self.crop_pct}"
+            )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import draws
-from pipeline.batch import Batch
+from pipeline.batch import Batch, send
 from pipeline.config import AugmentConfig, InputSpec
 from pipeline.counter import Stream, uniforms
 
@@ -99,7 +99,7 @@ class BatchTransform:
         )
         starts = draws.noise_offsets(_NOISE_STARTS, seed=self._seed, epoch=epoch, samples=samples)
         hit = np.flatnonzero(boxes[:, 2])
-        rows, boxes, starts = (_send(x, pixels.device) for x in (hit, boxes[hit], starts[hit]))
+        rows, boxes, starts = (send(x, pixels.device) for x in (hit, boxes[hit], starts[hit]))
         noise = self._noise.unfold(0, pixels[0].numel(), 1)[starts]
         noise = noise.view(-1, *pixels.shape[1:])
         erased = torch.where(inside(boxes, self._size), noise, pixels[rows])
@@ -122,9 +122,9 @@ class BatchTransform:
             size=self._size,
         )
         positions = np.arange(len(samples))
-        partners = _send(positions ^ 1 if pairs else positions[::-1].copy(), pixels.device)
+        partners = send(positions ^ 1 if pairs else positions[::-1].copy(), pixels.device)
         weights, boxes, is_cutmix = (
-            _send(part.repeat(2, axis=0) if pairs else part, pixels.device) for part in drawn
+            send(part.repeat(2, axis=0) if pairs else part, pixels.device) for part in drawn
         )
         pasted = inside(boxes, self._size)
         weight = torch.where(is_cutmix, 1.0, weights)[:, None, None]
@@ -153,11 +153,3 @@ def noise_bank(length: int, *, seed: int) -> Tensor:
     radius, angle = np.sqrt(-2 * np.log(1 - u[:, 0])), 2 * np.pi * u[:, 1]
     normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
     return torch.from_numpy(normal[:length].astype(np.float32))
-
-
-def _send(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Copy a small host array to `device`; from pinned memory, so that nobody waits for a GPU."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

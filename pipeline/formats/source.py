@@ -47,6 +47,11 @@ class Source(Protocol):
         ...
 
     @property
+    def labels(self) -> NDArray[np.integer]:
+        """Class index of each sample; known even if the sample cannot be read."""
+        ...
+
+    @property
     def shard_sizes(self) -> tuple[int, ...]:
         """Samples of each shard in storage order; one entry for formats without shards."""
         ...

@@ -1,0 +1,226 @@
+"""Encoded batches: which samples a batch holds, read ahead, with their crops drawn.
+
+All that a loader promises about order, elasticity, length, coverage and unreadable samples is kept
+here, once; the loaders only turn encoded images into pixels.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import draws
+from pipeline.batch import IGNORE_LABEL, Placement
+from pipeline.config import DataConfig
+from pipeline.formats.source import DataError, Sample, Source
+from pipeline.order import NO_SAMPLE, epoch_order, num_rank_batches, rank_batches
+
+_log = logging.getLogger(__name__)
+
+_READ_AHEAD = 4
+"""Batches being read, each by a thread of its own, so that slow storage has requests queued."""
+GRAY = 128
+"""Value of the pixels that stand in for an image."""
+_PADDING = Sample("", np.full((1, 1, 3), GRAY, np.uint8), IGNORE_LABEL, width=1, height=1)
+
+
+class Crops(NamedTuple):
+    """Draws of a training batch: (B, 4) boxes, (B,) mirrored or not, (B,) bicubic or linear."""
+
+    boxes: NDArray[np.int64]
+    flips: NDArray[np.bool_]
+    bicubic: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """One micro-batch of one rank, not yet decoded.
+
+    Attributes:
+        indices: (B,) of the samples, `NO_SAMPLE` where padded.
+        samples: B samples; a gray pixel with `IGNORE_LABEL` where padded.
+        crops: None in evaluation.
+        replaced: how many samples could not be read and are gray instead.
+        error: why nothing could be read; all samples are padding then.
+    """
+
+    indices: NDArray[np.int64]
+    samples: list[Sample]
+    crops: Crops | None
+    replaced: int = 0
+    error: DataError | None = None
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(B,) class indices."""
+        return np.array([sample.label for sample in self.samples], np.int64)
+
+    def single(self, position: int) -> "EncodedBatch":
+        """Return the batch of the one sample at `position`."""
+        only = slice(position, position + 1)
+        crops = self.crops
+        if crops is not None:
+            crops = Crops(crops.boxes[only], crops.flips[only], crops.bicubic[only])
+        return EncodedBatch(self.indices[only], self.samples[only], crops)
+
+
+class EncodedBatches:
+    """The encoded batches of one rank."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        data: DataConfig,
+        batch_size: int,
+        accumulation: int,
+        placement: Placement,
+        seed: int,
+        training: bool,
+    ) -> None:
+        """Take the arguments of `build_loader`."""
+        self.source = source
+        self.data = data
+        self.batch_size = batch_size
+        self.batches_per_epoch = num_rank_batches(
+            len(source),
+            world_size=placement.world_size,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            pad=not training,
+        )
+        if training and self.batches_per_epoch == 0:
+            raise ValueError(
+                f"the training set has {len(source)} images, fewer than one optimizer step takes:"
+                f" {placement.world_size} ranks x {batch_size} images x {accumulation}"
+                " accumulated batches; make the batch smaller"
+            )
+        self._accumulation = accumulation
+        self._placement = placement
+        self._seed = seed
+        self._training = training
+        self._pool = ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="read-ahead")
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode for this rank."""
+        if self.data.threads:
+            return self.data.threads
+        return max(1, len(os.sched_getaffinity(0)) // self._placement.local_world_size)
+
+    def read(self, epoch: int, start: int) -> Generator[EncodedBatch]:
+        """Yield the batches of `epoch` from batch `start` on; an error is handed over in place.
+
+        Raises:
+            ValueError: if `start` is not within the epoch.
+        """
+        blocks = rank_batches(
+            self._order(epoch),
+            rank=self._placement.rank,
+            world_size=self._placement.world_size,
+            batch_size=self.batch_size,
+            accumulation=self._accumulation,
+            start=start,
+            pad=not self._training,
+        )
+        return self._read_ahead(epoch, blocks)
+
+    def judge(self, batch: EncodedBatch, reasons: dict[int, str]) -> int:
+        """Decide about images that cannot be decoded; return how many gray ones replace them.
+
+        Args:
+            batch: that they belong to.
+            reasons: what is wrong, by position in the batch.
+
+        Raises:
+            DataError: naming them, unless they are to be replaced.
+        """
+        lines = [
+            f"{self.source.describe(int(batch.indices[position]))}"
+            f" (key {batch.samples[position].key}): cannot be decoded: {reason}"
+            for position, reason in reasons.items()
+        ]
+        if reasons and self.data.on_error == "raise":
+            raise DataError(
+                "; ".join(lines) + ". Repair or remove what is named, or set data.on_error to"
+                " 'replace', which puts gray images in such places"
+            )
+        for line in lines:
+            _log.warning("%s; a gray image takes its place", line)
+        return len(reasons)
+
+    def close(self) -> None:
+        """End the reading threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        window = self.data.window
+        if self._training:
+            sizes = self.source.shard_sizes
+            order = epoch_order(sizes, seed=self._seed, epoch=epoch, window=window)
+        else:
+            order = np.arange(len(self.source))
+        return self.source.storage_order[order] if window else order
+
+    def _read_ahead(
+        self, epoch: int, blocks: Iterable[NDArray[np.int64]]
+    ) -> Generator[EncodedBatch]:
+        reading: deque[Future[EncodedBatch]] = deque()
+        try:
+            for indices in blocks:
+                reading.append(self._pool.submit(self._read, epoch, indices))
+                if len(reading) > _READ_AHEAD:
+                    yield reading.popleft().result()
+            while reading:
+                yield reading.popleft().result()
+        finally:
+            for future in reading:
+                future.cancel()
+
+    def _read(self, epoch: int, indices: NDArray[np.int64]) -> EncodedBatch:
+        wanted = indices[indices != NO_SAMPLE]
+        samples, replaced, error = [], 0, None
+        try:
+            samples = self.source.read_many(wanted)
+        except DataError as unreadable:
+            if self.data.on_error == "raise":
+                error = unreadable
+            else:
+                samples, replaced = self._read_one_by_one(wanted)
+        samples += [_PADDING] * (len(indices) - len(samples))
+        crops = self._draw_crops(epoch, indices, samples) if self._training else None
+        return EncodedBatch(indices, samples, crops, replaced, error)
+
+    def _read_one_by_one(self, indices: NDArray[np.int64]) -> tuple[list[Sample], int]:
+        """Return samples, gray where one cannot be read, and how many are gray."""
+        samples, replaced = [], 0
+        for index in indices:
+            try:
+                samples += self.source.read_many([int(index)])
+            except DataError as error:
+                _log.warning("%s; a gray image takes its place", error)
+                samples.append(_PADDING._replace(label=int(self.source.labels[index])))
+                replaced += 1
+        return samples, replaced
+
+    def _draw_crops(self, epoch: int, indices: NDArray[np.int64], samples: list[Sample]) -> Crops:
+        crop = self.data.crop
+        boxes = draws.crop_boxes(
+            crop,
+            seed=self._seed,
+            epoch=epoch,
+            samples=indices,
+            widths=np.array([sample.width for sample in samples]),
+            heights=np.array([sample.height for sample in samples]),
+        )
+        return Crops(
+            boxes,
+            draws.flips(crop, seed=self._seed, epoch=epoch, samples=indices),
+            draws.bicubic(crop, seed=self._seed, epoch=epoch, samples=indices),
+        )

@@ -1,0 +1,128 @@
+"""Reference loader: the same batches, decoded and resized by PIL and torchvision on threads.
+
+It is the oracle of the other loaders, and what runs where there is no DALI. It is written to be
+obviously right: what torchvision would do with the drawn crop, image by image.
+"""
+
+import io
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.Image import Resampling
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+from pipeline.batch import Batch, send
+from pipeline.config import InputSpec
+from pipeline.formats.source import Sample
+from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
+
+_DECODE_AHEAD = 2
+"""Batches being decoded beside the one in use."""
+_PIL_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
+"""What PIL raises about damaged images, depending on their format."""
+
+
+class ReferenceLoader:
+    """Decodes with PIL; keeps the contract of `pipeline.batch.Loader`.
+
+    Attributes:
+        batches_per_epoch: micro-batches of this rank.
+        replaced: images replaced by gray ones so far, since they could not be decoded.
+    """
+
+    def __init__(self, batches: EncodedBatches, *, spec: InputSpec, device: torch.device) -> None:
+        """Start the decoding threads.
+
+        Args:
+            batches: what to decode.
+            spec: size of the images, and the evaluation resize.
+            device: where the images go.
+        """
+        self.batches_per_epoch = batches.batches_per_epoch
+        self.replaced = 0
+        self._batches = batches
+        self._size = spec.size
+        self._centre = Compose(
+            [
+                Resize(int(spec.size / spec.crop_pct), InterpolationMode(spec.interpolation)),
+                CenterCrop(spec.size),
+            ]
+        )
+        self._device = device
+        self._pool = ThreadPoolExecutor(batches.threads, thread_name_prefix="decode")
+
+    def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
+        """Yield the batches of `epoch` from batch `start` on."""
+        return self._decode(self._batches.read(epoch, start))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._batches.close()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _decode(self, encoded: Generator[EncodedBatch]) -> Generator[Batch]:
+        decoding: deque[tuple[EncodedBatch, list[Future[NDArray[np.uint8] | str]]]] = deque()
+        with closing(encoded):
+            try:
+                for batch in encoded:
+                    places = range(len(batch.samples))
+                    images = [self._pool.submit(self._image, batch, place) for place in places]
+                    decoding.append((batch, images))
+                    if len(decoding) > _DECODE_AHEAD:
+                        yield self._collect(*decoding.popleft())
+                while decoding:
+                    yield self._collect(*decoding.popleft())
+            finally:
+                for _, images in decoding:
+                    for image in images:
+                        image.cancel()
+
+    def _image(self, batch: EncodedBatch, position: int) -> NDArray[np.uint8] | str:
+        """Return the (size, size, 3) image at `position`, or why there is none."""
+        try:
+            image = _open(batch.samples[position])
+        except _PIL_ERRORS as error:
+            return str(error)
+        if batch.crops is None:
+            return np.asarray(self._centre(image))
+        top, left, height, width = batch.crops.boxes[position].tolist()
+        image = image.crop((left, top, left + width, top + height)).resize(
+            (self._size, self._size),
+            Resampling.BICUBIC if batch.crops.bicubic[position] else Resampling.BILINEAR,
+        )
+        return np.asarray(ImageOps.mirror(image) if batch.crops.flips[position] else image)
+
+    def _collect(
+        self, batch: EncodedBatch, futures: list[Future[NDArray[np.uint8] | str]]
+    ) -> Batch:
+        if batch.error is not None:
+            raise batch.error
+        results = [future.result() for future in futures]
+        reasons = {place: image for place, image in enumerate(results) if isinstance(image, str)}
+        self.replaced += batch.replaced + self._batches.judge(batch, reasons)
+        gray = np.full((self._size, self._size, 3), GRAY, np.uint8)
+        images = np.stack([gray if isinstance(image, str) else image for image in results])
+        return Batch(
+            images=send(images, self._device).permute(0, 3, 1, 2),
+            labels=send(batch.labels, self._device),
+            samples=torch.from_numpy(batch.indices),
+        )
+
+
+def _open(sample: Sample) -> Image.Image:
+    """Return the image in RGB, decoded, as stored (not turned by its EXIF orientation)."""
+    if sample.data.ndim == 3:
+        return Image.fromarray(sample.data)
+    image = Image.open(io.BytesIO(sample.data.tobytes()))
+    if image.size != (sample.width, sample.height):
+        raise ValueError(
+            f"it is {image.width} x {image.height} pixels, but listed with"
+            f" {sample.width} x {sample.height}"
+        )
+    return image.convert("RGB")
