@@ -38,12 +38,12 @@ class Batch:
 class Placement:
     """Where a loader's batches go: one rank of `world_size`, on `device`.
 
-    `local_world_size` ranks run on this machine and share its cores.
+    `local_size` ranks run on this machine and share its cores.
     """
 
     rank: int = 0
     world_size: int = 1
-    local_world_size: int = 1
+    local_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 

@@ -189,7 +189,12 @@ def _loader(
     *,
     training: bool,
 ) -> Loader:
-    placement = Placement(rank=world.rank, world_size=world.world_size, device=world.device)
+    placement = Placement(
+        rank=world.rank,
+        world_size=world.world_size,
+        local_size=world.local_size,
+        device=world.device,
+    )
     return build_loader(
         source,
         data=recipe.data,

@@ -112,7 +112,7 @@ class EncodedBatches:
         """Threads that decode for this rank."""
         if self.data.threads:
             return self.data.threads
-        return max(1, len(os.sched_getaffinity(0)) // self._placement.local_world_size)
+        return max(1, len(os.sched_getaffinity(0)) // self._placement.local_size)
 
     def read(self, epoch: int, start: int) -> Generator[EncodedBatch]:
         """Yield the batches of `epoch` from batch `start` on; an error is handed over in place.
@@ -199,15 +199,15 @@ class EncodedBatches:
 
     def _read_one_by_one(self, indices: NDArray[np.int64]) -> tuple[list[Sample], int]:
         """Return samples, gray where one cannot be read, and how many are gray."""
-        samples, replaced = [], 0
-        for index in indices:
-            try:
-                samples += self.source.read_many([int(index)])
-            except DataError as error:
-                _log.warning("%s; a gray image takes its place", error)
-                samples.append(_PADDING._replace(label=int(self.source.labels[index])))
-                replaced += 1
-        return samples, replaced
+        samples = [self._read_or_replace(int(index)) for index in indices]
+        return samples, sum(sample.data is _PADDING.data for sample in samples)
+
+    def _read_or_replace(self, index: int) -> Sample:
+        try:
+            return self.source.read_many([index])[0]
+        except DataError as error:
+            _log.warning("%s; a gray image takes its place", error)
+            return _PADDING._replace(label=int(self.source.labels[index]))
 
     def _draw_crops(self, epoch: int, indices: NDArray[np.int64], samples: list[Sample]) -> Crops:
         crop = self.data.crop
