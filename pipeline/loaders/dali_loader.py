@@ -147,8 +147,9 @@ class _Graph:
             self._drain()
 
     def close(self) -> None:
-        """End the graph's threads."""
-        del self._pipe
+        """End the graph's threads, which last as long as the pipeline does."""
+        with suppress(AttributeError):  # closed before
+            del self._pipe
 
     def _next_outputs(self) -> tuple[EncodedBatch, Tensor | RuntimeError] | None:
         on_gpu = self._device.type == "cuda"
