@@ -1,0 +1,36 @@
+"""Writing files so that they are there completely or not at all, whatever happens in between."""
+
+import os
+from pathlib import Path
+
+PART_SUFFIX = ".part"
+"""Of files that are not complete yet."""
+
+
+def part_path(path: Path) -> Path:
+    """Return the name under which `path` is written."""
+    return path.with_name(path.name + PART_SUFFIX)
+
+
+def finish_part(part: Path) -> Path:
+    """Bring a completely written part to the disk and give it its name; returns that."""
+    path = part.with_name(part.name.removesuffix(PART_SUFFIX))
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file."""
+    part = part_path(path)
+    part.write_bytes(data)
+    finish_part(part)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

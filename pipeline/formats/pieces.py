@@ -1,0 +1,73 @@
+"""The state of an unfinished conversion: what is known of each shard that is complete.
+
+A folder `.parts` beside the shards holds one small file for each. When all are there, they become
+the index and the manifest, and the folder goes. So a conversion can be stopped at any moment and go
+on, and shards can be written by many machines.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.formats.files import finish_part, part_path
+from pipeline.formats.index import SCHEMA
+from pipeline.formats.scan import Problem
+
+PARTS_FOLDER = ".parts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What became of one shard.
+
+    Attributes:
+        name: of the tar.
+        size_bytes: of the tar.
+        sha256: of the tar, in hexadecimal; empty if not wanted.
+        problems: images that could not be used.
+        table: rows of the index, `SCHEMA`, in storage order.
+    """
+
+    name: str
+    size_bytes: int
+    sha256: str
+    problems: tuple[Problem, ...]
+    table: pa.Table
+
+
+def write_piece(folder: Path, piece: Piece) -> None:
+    """Write `piece` to the state folder of `folder`."""
+    about = {"size_bytes": piece.size_bytes, "sha256": piece.sha256, "problems": piece.problems}
+    table = piece.table.replace_schema_metadata({"millstream": json.dumps(about)})
+    part = part_path(_path(folder, piece.name))
+    with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    finish_part(part)
+
+
+def read_piece(folder: Path, name: str) -> Piece | None:
+    """Return the piece of shard `name`, or None if the shard is not complete."""
+    shard, path = folder / name, _path(folder, name)
+    if not (shard.exists() and path.exists()):
+        return None
+    try:
+        with pa.OSFile(str(path), "rb") as file:
+            table = pa.ipc.open_file(file).read_all()
+        about = json.loads((table.schema.metadata or {})[b"millstream"])
+    except (pa.ArrowException, KeyError, ValueError):
+        return None  # damaged: the shard is made again
+    if not table.schema.equals(SCHEMA) or shard.stat().st_size != about["size_bytes"]:
+        return None
+    return Piece(
+        name=name,
+        size_bytes=about["size_bytes"],
+        sha256=about["sha256"],
+        problems=tuple(Problem(*problem) for problem in about["problems"]),
+        table=table,
+    )
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / PARTS_FOLDER / Path(name).with_suffix(".arrow")

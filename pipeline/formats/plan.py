@@ -1,0 +1,101 @@
+"""Which sample goes into which shard: a pure function of the sizes and a few options.
+
+So shards are independent: any worker, on any machine, can write any of them, in any order, and the
+result is the same. Shuffled once and for all, so that readers that only go through a tar from front
+to end see mixed classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHUFFLE_SEED = 0
+
+_TAR_BLOCK = 512
+_SAMPLE_OVERHEAD = 5 * _TAR_BLOCK
+"""Three headers, two label members."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanConfig:
+    """How samples are laid out. Exactly one of the two limits holds."""
+
+    order: Literal["shuffled", "kept"] = "shuffled"
+    """`kept` is canonical order: class after class."""
+    shard_bytes: int = 256_000_000
+    """A shard is closed with the sample that reaches this size; 0 if samples are counted."""
+    shard_samples: int = 0
+    """Samples of each shard but the last; 0 if bytes are counted."""
+
+    def __post_init__(self) -> None:
+        if min(self.shard_bytes, self.shard_samples) < 0 or not (
+            (self.shard_bytes > 0) ^ (self.shard_samples > 0)
+        ):
+            raise ValueError(
+                "the size of a shard is either a number of bytes or a number of samples, got"
+                f" {self.shard_bytes} bytes and {self.shard_samples} samples"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Entries of a scan in storage order, cut into shards.
+
+    Attributes:
+        order: (N,) int64, entries in the order in which they are stored.
+        starts: (S + 1,) int64; shard s holds `order[starts[s]:starts[s + 1]]`.
+    """
+
+    order: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return len(self.starts) - 1
+
+    def entries(self, shard: int) -> NDArray[np.int64]:
+        """Entries of one shard, in storage order."""
+        return self.order[self.starts[shard] : self.starts[shard + 1]]
+
+
+def plan_shards(sizes: NDArray[np.int64], config: PlanConfig) -> Plan:
+    """Lay out entries of `sizes` bytes."""
+    order = np.arange(len(sizes))
+    if config.order == "shuffled":
+        # Not numpy's shuffle: its stream may change between versions, shards must not.
+        order = np.argsort(_mixed(order.astype(np.uint64), SHUFFLE_SEED), kind="stable")
+    if config.shard_samples:
+        starts = np.arange(0, len(sizes), config.shard_samples)
+    else:
+        blocks = (sizes[order] + _TAR_BLOCK - 1) // _TAR_BLOCK * _TAR_BLOCK
+        ends = np.cumsum(blocks + _SAMPLE_OVERHEAD)
+        starts = _starts_by_bytes(ends, config.shard_bytes)
+    return Plan(order, np.append(starts, len(sizes)))
+
+
+def _starts_by_bytes(ends: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Cut where the running size since the last cut reaches `limit`."""
+    starts = [0]
+    while True:
+        before = ends[starts[-1] - 1] if starts[-1] else 0
+        last = int(np.searchsorted(ends, before + limit))
+        if last >= len(ends) - 1:
+            return np.array(starts, np.int64)
+        starts.append(last + 1)
+
+
+def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """SplitMix64's output function (Steele et al. 2014): a bijection that looks random."""
+    with np.errstate(over="ignore"):
+        x = (values + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def shard_name(split: str, shard: int) -> str:
+    """Return the file name of a shard."""
+    return f"{split}-{shard:06d}.tar"

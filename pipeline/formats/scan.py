@@ -1,0 +1,80 @@
+"""The list of what a data set holds: an entry for each image, with names and sizes only.
+
+Every layout (class folders, archives, lists) yields a `Scan`; all that follows, from the plan to
+the shards, knows only this. Entries are arrays, not objects: 1.3 million take some 100 MB. They are
+in canonical order, by label and then key, so that entry i is sample i.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+class ByteReader(Protocol):
+    """How a layout's bytes are fetched. Picklable, and used in several processes and threads."""
+
+    def read(self, location: str) -> bytes:
+        """Return the encoded image at `location`.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        ...
+
+    def describe(self, location: str) -> str:
+        """Where that is, for messages."""
+        ...
+
+
+class Problem(NamedTuple):
+    """Something in the input that does not fit, and that the user has to know of.
+
+    Attributes:
+        kind: short, such as "empty class"; messages are grouped by it.
+        where: the location of the file or folder, relative to the split's folder.
+        detail: what is wrong with it, in words; may be empty.
+    """
+
+    kind: str
+    where: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.kind}" + (f": {self.detail}" if self.detail else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """The entries of one split in canonical order, and what was found beside them.
+
+    Attributes:
+        classes: class names; the position is the label.
+        keys: (N,) strings, unique.
+        locations: (N,) binary, what `reader` understands, as the file system encodes names.
+        labels: (N,) int32.
+        sizes: (N,) int64, bytes of the encoded image.
+        stamps: (N,) int64, changes when the file changes (its modification time).
+        problems: what cannot be used; these files have no entry.
+        ignored: files that are no images by name -> how many, by extension or name.
+    """
+
+    classes: tuple[str, ...]
+    keys: pa.StringArray
+    locations: pa.BinaryArray
+    labels: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    stamps: NDArray[np.int64]
+    reader: ByteReader
+    problems: tuple[Problem, ...] = ()
+    ignored: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def location(self, entry: int) -> str:
+        """Return the location of one entry, in the form that `reader` takes."""
+        return os.fsdecode(self.locations[entry].as_py())
