@@ -10,9 +10,8 @@ import timm
 import torch
 from timm.data.config import resolve_model_data_config
 from timm.models import group_parameters
+from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
-
-import models
 
 
 class TimmModel(Protocol):
@@ -109,7 +108,12 @@ def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
     """The model's repeated blocks, as its own `group_matcher` delimits them."""
-    matcher = cast("TimmModel", model).group_matcher()
+    matcher = {
+        layer: [spec for spec in specs if spec[1] != MATCH_PREV_GROUP]  # such as the last norm
+        if isinstance(specs, (list, tuple))
+        else specs
+        for layer, specs in cast("TimmModel", model).group_matcher().items()
+    }
     paths = []
     for parameters in group_parameters(model, matcher).values():
         path = _common_path(parameters)
@@ -135,8 +139,7 @@ def _common_path(parameters: list[str]) -> str:
 def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
-    known = [*models.names(), *timm.list_models()]
-    close = difflib.get_close_matches(name, known, n=3)
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see tools/model_zoo.py"
     raise ValueError(f"model.name: unknown variant {name!r}; {hint}")
 
