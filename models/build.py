@@ -107,23 +107,26 @@ def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's repeated blocks, as its own `group_matcher` delimits them."""
+    """The model's repeated blocks: what its own `group_matcher` delimits, and their equals beside."""
     matcher = {
         layer: [spec for spec in specs if spec[1] != MATCH_PREV_GROUP]  # such as the last norm
         if isinstance(specs, (list, tuple))
         else specs
         for layer, specs in cast("TimmModel", model).group_matcher().items()
     }
-    paths = []
-    for parameters in group_parameters(model, matcher).values():
-        path = _common_path(parameters)
-        if path and len(list(model.get_submodule(path).children())) > 1:
-            paths.append(path)
+    paths = [_common_path(names) for names in group_parameters(model, matcher).values()]
+    paths = [path for path in paths if path and list(model.get_submodule(path).children())]
     kinds = Counter(type(model.get_submodule(path)) for path in paths)
     if not kinds:
         raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
     kind, _ = kinds.most_common(1)[0]
-    return [module for path in paths if isinstance(module := model.get_submodule(path), kind)]
+    containers = {path.rpartition(".")[0]: None for path in paths}  # ordered, each once
+    return [
+        child
+        for container in containers
+        for child in model.get_submodule(container).children()
+        if isinstance(child, kind)
+    ]
 
 
 def _common_path(parameters: list[str]) -> str:
