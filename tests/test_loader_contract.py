@@ -18,6 +18,7 @@ from pipeline.formats import open_source
 from pipeline.formats.source import DataError, Sample
 from pipeline.loaders import build_loader
 from pipeline.order import NO_SAMPLE, epoch_order
+from tools import make_shards
 
 SEED = 11
 COUNT = 27
@@ -92,12 +93,19 @@ def write_folder(root):
 
 
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory):
-    return write_folder(tmp_path_factory.mktemp("images"))
+def whole_folder(tmp_path_factory):
+    """A split as a folder of class folders."""
+    return write_folder(tmp_path_factory.mktemp("images") / "train")
 
 
 def open_folder(folder, _):
     return open_source(folder)
+
+
+def open_shards(folder, scratch):
+    arguments = [str(folder.parent), "--output", str(scratch), "--split", "train"]
+    assert make_shards.main(arguments) == 0
+    return open_source(scratch / "train")
 
 
 def open_memory(folder, _):
@@ -105,12 +113,12 @@ def open_memory(folder, _):
     return MemorySource(source.read_many(range(len(source))))
 
 
-FORMATS = {"folder": open_folder, "memory": open_memory}
+FORMATS = {"folder": open_folder, "shards": open_shards, "memory": open_memory}
 
 
 @pytest.fixture(scope="session", params=FORMATS)
-def source(request, image_folder, tmp_path_factory):
-    return FORMATS[request.param](image_folder, tmp_path_factory)
+def source(request, whole_folder, tmp_path_factory):
+    return FORMATS[request.param](whole_folder, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(params=LOADERS)
@@ -374,12 +382,12 @@ def test_an_unreadable_image_is_named_and_costs_only_its_batch(tmp_path, data, b
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_an_unreadable_image_is_replaced_by_gray_and_counted(
-    tmp_path, data, build, damage, training, image_folder, caplog
+    tmp_path, data, build, damage, training, whole_folder, caplog
 ):
     damaged, path, number = damaged_source(tmp_path, damage)
     data = replace(data, on_error="replace")
     loader = build(damaged, data, training=training)
-    whole = build(open_source(image_folder), data, training=training)
+    whole = build(open_source(whole_folder), data, training=training)
     for epoch in (0, 1):
         got, expected = take(loader.batches(epoch)), take(whole.batches(epoch))
         assert [batch.labels for batch in got] == [batch.labels for batch in expected]
@@ -398,8 +406,8 @@ def test_a_lost_file_is_named(tmp_path, data, build):
         take(build(source, data).batches(0))
 
 
-def test_errors_of_several_images_are_told_together(image_folder, data, build):
-    source = open_memory(image_folder, None)
+def test_errors_of_several_images_are_told_together(whole_folder, data, build):
+    source = open_memory(whole_folder, None)
     for place in (3, 9):
         source.samples[place] = source.samples[place]._replace(
             data=np.frombuffer(GARBAGE, np.uint8)
@@ -410,6 +418,12 @@ def test_errors_of_several_images_are_told_together(image_folder, data, build):
 
 
 # Between loaders and formats
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_formats_give_the_same_batches(source, whole_folder, data, build, training):
+    expected = take(build(open_source(whole_folder), data, training=training).batches(2))
+    assert_same(take(build(source, data, training=training).batches(2)), expected)
 
 
 def assert_near(first, second):
@@ -439,7 +453,7 @@ def test_loaders_agree(source, build, training, interpolation, size):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_raw_pixels_give_what_a_lossless_file_gives(image_folder, data, build, training):
+def test_raw_pixels_give_what_a_lossless_file_gives(whole_folder, data, build, training):
     """FFCV files hold both; so do their batches."""
     images = [photograph(number).convert("RGB") for number in range(COUNT)]
     samples = [
@@ -472,8 +486,8 @@ def test_extreme_sizes_are_cropped_alike(build, training):
     assert_near(dali, reference)
 
 
-def test_a_window_shuffles_what_lies_together(image_folder, data, build):
-    source = open_memory(image_folder, None)
+def test_a_window_shuffles_what_lies_together(whole_folder, data, build):
+    source = open_memory(whole_folder, None)
     source.shard_sizes = (9, 9, 9)
     loader = build(source, replace(data, window=1), batch_size=9)
     stored = [set(source.storage_order[first : first + 9].tolist()) for first in (0, 9, 18)]
@@ -484,15 +498,15 @@ def test_a_window_shuffles_what_lies_together(image_folder, data, build):
 # Threads and read-ahead
 
 
-def test_nothing_is_read_twice_or_beyond_the_epoch(image_folder, data, build):
-    source = open_memory(image_folder, None)
+def test_nothing_is_read_twice_or_beyond_the_epoch(whole_folder, data, build):
+    source = open_memory(whole_folder, None)
     loader = build(source, data)
     take(loader.batches(0, 2))
     assert sorted(source.reads) == sorted(ORDER[8:24])
 
 
-def test_reading_runs_ahead_of_the_consumer(image_folder, data, build):
-    source = open_memory(image_folder, None)
+def test_reading_runs_ahead_of_the_consumer(whole_folder, data, build):
+    source = open_memory(whole_folder, None)
     batches = build(source, data, batch_size=2).batches(0)
     next(batches)
     batches.close()
@@ -503,8 +517,8 @@ def threads_alive():
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_leaving_an_epoch_leaks_no_threads(image_folder, data, build):
-    loader = build(open_source(image_folder), data)
+def test_leaving_an_epoch_leaks_no_threads(whole_folder, data, build):
+    loader = build(open_source(whole_folder), data)
     take(loader.batches(0))
     running = threads_alive()
     for epoch in range(10):
@@ -512,10 +526,10 @@ def test_leaving_an_epoch_leaks_no_threads(image_folder, data, build):
     assert threads_alive() < running + 5  # pools may grow to their full size, and no further
 
 
-def test_closing_ends_all_threads(image_folder, data, build):
-    take(build(open_source(image_folder), data).batches(0))  # what libraries start once and keep
+def test_closing_ends_all_threads(whole_folder, data, build):
+    take(build(open_source(whole_folder), data).batches(0))  # what libraries start once and keep
     running = threads_alive()
-    loader = build(open_source(image_folder), data)
+    loader = build(open_source(whole_folder), data)
     take(loader.batches(0), 2)
     loader.close()
     gc.collect()

@@ -258,5 +258,6 @@ def _graph_inputs(
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return the cause in DALI's message, which is mostly about the graph's definition."""
-    return str(error).partition("encountered:")[2].partition("Current pipeline")[0].strip()
+    """Return the cause; DALI's message is mostly about the graph's definition."""
+    cause = str(error).partition("encountered:")[2].partition("Current pipeline")[0]
+    return f"damaged, cut off, or not of the listed size (DALI: {' '.join(cause.split())})"
