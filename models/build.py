@@ -107,7 +107,7 @@ def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's repeated blocks: what its own `group_matcher` delimits, and their equals beside."""
+    """The model's repeated blocks: what its `group_matcher` delimits, and their equals beside."""
     matcher = {
         layer: [spec for spec in specs if spec[1] != MATCH_PREV_GROUP]  # such as the last norm
         if isinstance(specs, (list, tuple))
@@ -115,7 +115,8 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         for layer, specs in cast("TimmModel", model).group_matcher().items()
     }
     paths = [_common_path(names) for names in group_parameters(model, matcher).values()]
-    paths = [path for path in paths if path and list(model.get_submodule(path).children())]
+    # A block lies in a container and has parts; a stem or a single convolution is none.
+    paths = [path for path in paths if "." in path and list(model.get_submodule(path).children())]
     kinds = Counter(type(model.get_submodule(path)) for path in paths)
     if not kinds:
         raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
