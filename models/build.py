@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -12,6 +11,8 @@ from timm.data.config import resolve_model_data_config
 from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
+
+BLOCK_LISTS = (nn.Sequential, nn.ModuleList)
 
 
 class TimmModel(Protocol):
@@ -107,7 +108,7 @@ def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's repeated blocks: what its `group_matcher` delimits, and their equals beside."""
+    """The repeated blocks: members of the innermost lists in which `group_matcher` finds layers."""
     matcher = {
         layer: [spec for spec in specs if spec[1] != MATCH_PREV_GROUP]  # such as the last norm
         if isinstance(specs, (list, tuple))
@@ -115,19 +116,18 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         for layer, specs in cast("TimmModel", model).group_matcher().items()
     }
     paths = [_common_path(names) for names in group_parameters(model, matcher).values()]
-    # A block lies in a container and has parts; a stem or a single convolution is none.
-    paths = [path for path in paths if "." in path and list(model.get_submodule(path).children())]
-    kinds = Counter(type(model.get_submodule(path)) for path in paths)
-    if not kinds:
-        raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
-    kind, _ = kinds.most_common(1)[0]
-    containers = {path.rpartition(".")[0]: None for path in paths}  # ordered, each once
-    return [
+    lists = {path.rpartition(".")[0]: None for path in paths}  # ordered, each once
+    lists = [path for path in lists if isinstance(model.get_submodule(path), BLOCK_LISTS)]
+    innermost = [path for path in lists if not any(p.startswith(f"{path}.") for p in lists)]
+    blocks = [
         child
-        for container in containers
-        for child in model.get_submodule(container).children()
-        if isinstance(child, kind)
+        for path in innermost
+        for child in model.get_submodule(path).children()
+        if list(child.children())
     ]
+    if not blocks:
+        raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
+    return blocks
 
 
 def _common_path(parameters: list[str]) -> str:

@@ -1,12 +1,11 @@
 """DynaMixer: token mixing with matrices generated from the tokens (Wang et al., ICML 2022).
 
 Equations are the paper's, https://arxiv.org/abs/2201.12083; attribute names follow the authors'
-checkpoints. Shapes: B batch, H W grid, L tokens mixed together (H or W), C channels, S segments of
-C/S channels, d reduced channels.
+checkpoints. Shapes: B batch, H W token grid, C channels, S segments of C/S channels.
 
-The arithmetic is arranged for few passes over memory: one product makes both axes' reduced tokens,
-the generated matrices have their softmax in the last dimension, and the branch weights are computed
-before the branches: the mean of a linear layer's output is the layer applied to the input's mean.
+The arithmetic is arranged for few passes over memory: one product makes all that is linear in the
+block's input, the generated matrices have their softmax in the last dimension, and the branch
+weights come before the branches: a linear layer's mean output is the layer of the mean input.
 """
 
 from collections.abc import Sequence
@@ -16,101 +15,109 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.layers import Reweight, softmax, weighted_sum
-from models.pyramid import Pyramid, Size
+from models.dynamixer_ops import Generator, MixingOp, make_op
+from models.layers import Reweight, weighted_sum
+from models.pyramid import Pyramid, Size, per_stage_numbers
 from models.registry import create, default_cfg
 
 
-class DynaMixerOp(nn.Module):
-    """The DynaMixer operation on lines of `length` tokens.
+class DynaMix(nn.Module):
+    """Columns mixed, rows mixed and a channel map, summed with weights per image and channel.
 
-    `compress` reduces each token to S x d numbers; the L x d numbers of a segment generate an L x L
-    matrix, whose softmax over the source token mixes that segment's channels. One `generate` serves
-    all segments.
+    Args:
+        op_h: mixes the tokens of a column, None for no such branch.
+        op_w: mixes the tokens of a row; may be the same module as `op_h`.
+        channel: whether there is a channel branch.
+        reweight: whether the branches are weighted; otherwise they are added.
     """
 
-    def __init__(self, dim: int, length: int, *, segments: int, reduced_dim: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        op_h: MixingOp | None,
+        op_w: MixingOp | None,
+        channel: bool = True,
+        reweight: bool = True,
+    ) -> None:
         super().__init__()
-        if dim % segments != 0:
-            raise ValueError(f"segments: {segments} does not divide the width {dim}")
-        self.length = length
-        self.segments = segments
-        self.compress = nn.Linear(dim, segments * reduced_dim)
-        self.generate = nn.Linear(length * reduced_dim, length * length)
-        self.out = nn.Linear(dim, dim)
-
-    def mixing_matrices(self, reduced: Tensor) -> Tensor:
-        """(B, lines, L, S d) -> (B, lines, S, L, L); [..., j, i] is source i's share in j."""
-        B, lines, L, _ = reduced.shape
-        flat = reduced.reshape(B, lines, L, self.segments, -1).transpose(2, 3).flatten(3)
-        # Rows of `generate` are numbered i L + j; reordered to j L + i, the softmax over i is over
-        # the last dimension and the matrices multiply the tokens without being transposed.
-        weight = self.generate.weight.unflatten(0, (L, L)).transpose(0, 1).flatten(0, 1)
-        bias = self.generate.bias.reshape(L, L).t().flatten()
-        logits = F.linear(flat, weight, bias).unflatten(-1, (L, L))
-        return softmax(logits, dim=-1)
-
-    def forward(self, x: Tensor, reduced: Tensor) -> Tensor:
-        """Mixed tokens, before `out`.
-
-        Args:
-            x: (B, lines, L, C), any strides.
-            reduced: (B, lines, L, S d), `compress` of x.
-
-        Returns:
-            (B, lines, L, S, C/S), a view of memory ordered (B, lines, S, L, C/S).
-        """
-        segments = x.unflatten(-1, (self.segments, -1)).transpose(2, 3)  # (B, lines, S, L, C/S)
-        return (self.mixing_matrices(reduced) @ segments).transpose(2, 3)
-
-
-class DynaMix(nn.Module):
-    """Columns mixed, rows mixed and a channel map, summed with weights per image and channel."""
-
-    def __init__(self, dim: int, grid: tuple[int, int], *, segments: int, reduced_dim: int) -> None:
-        super().__init__()
-        self.mix_h = DynaMixerOp(dim, grid[0], segments=segments, reduced_dim=reduced_dim)
-        self.mix_w = DynaMixerOp(dim, grid[1], segments=segments, reduced_dim=reduced_dim)
-        self.mlp_c = nn.Linear(dim, dim, bias=False)
-        self.reweight = Reweight(dim, 3)
+        num_branches = (op_h is not None) + (op_w is not None) + channel
+        if num_branches == 0:
+            raise ValueError("column, row and channel are all false: nothing is left to mix with")
+        self.mix_h = op_h
+        # A shared operation is kept under one name only, so that the state_dict has it once.
+        self.mix_w = None if op_w is op_h else op_w
+        self.is_shared = op_h is not None and op_w is op_h
+        self.mlp_c = nn.Linear(dim, dim, bias=False) if channel else None
+        self.reweight = Reweight(dim, num_branches) if reweight else None
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        reduced_h, reduced_w, channel = self._input_product(x)
-        mixed_h = self.mix_h(x.transpose(1, 2), reduced_h.transpose(1, 2)).transpose(1, 2)
-        mixed_w = self.mix_w(x, reduced_w)
-        mean = (
-            self.mix_h.out(mixed_h.mean(dim=(1, 2)).flatten(1))
-            + self.mix_w.out(mixed_w.mean(dim=(1, 2)).flatten(1))
-            + channel.mean(dim=(1, 2))
-        )
-        branches = (
-            self.mix_h.out(mixed_h.flatten(3)),
-            self.mix_w.out(mixed_w.flatten(3)),
-            channel,
-        )
-        return self.proj(weighted_sum(branches, self.reweight(mean)))
+        compressed_h, compressed_w, channel = self._input_product(x)
+        branches: list[tuple[Tensor, nn.Linear | None]] = []
+        if self.mix_h is not None:
+            columns = None if compressed_h is None else compressed_h.transpose(1, 2)
+            mixed = self.mix_h(x.transpose(1, 2), columns).transpose(1, 2)
+            branches.append((mixed, self.mix_h.out))
+        op_w = self.mix_h if self.is_shared else self.mix_w
+        if op_w is not None:
+            branches.append((op_w(x, compressed_w), op_w.out))
+        if channel is not None:
+            branches.append((channel, None))
+        return self.proj(self._fuse(branches))
 
-    def _input_product(self, x: Tensor) -> Sequence[Tensor]:
-        """Both axes' `compress`, and `mlp_c`, as one product."""
-        layers = (self.mix_h.compress, self.mix_w.compress, self.mlp_c)
-        weight = torch.cat([layer.weight for layer in layers])
+    def _fuse(self, branches: list[tuple[Tensor, nn.Linear | None]]) -> Tensor:
+        """Sum over branches of weight * layer(tokens); `layer` None is the identity."""
+        outputs = [t if layer is None else layer(t.flatten(3)) for t, layer in branches]
+        if self.reweight is None:
+            return sum(outputs[1:], start=outputs[0])
+        means = [t.mean(dim=(1, 2)).flatten(1) for t, _ in branches]
+        means = [
+            m if layer is None else layer(m) for m, (_, layer) in zip(means, branches, strict=True)
+        ]
+        return weighted_sum(outputs, self.reweight(sum(means[1:], start=means[0])))
+
+    def _input_product(self, x: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """`compress` of both axes and `mlp_c`, whichever exist, as one product."""
+        layers = [
+            None if self.mix_h is None else self.mix_h.compress,
+            None if self.mix_w is None else self.mix_w.compress,
+            self.mlp_c,
+        ]
+        present = [layer for layer in layers if layer is not None]
+        if not present:
+            return None, None, None
+        weight = torch.cat([layer.weight for layer in present])
         product = F.linear(x, weight)
-        reduced_h, reduced_w, channel = product.split(
-            [layer.out_features for layer in layers], dim=-1
-        )
-        return reduced_h + self.mix_h.compress.bias, reduced_w + self.mix_w.compress.bias, channel
+        parts = iter(product.split([layer.out_features for layer in present], dim=-1))
+        results = [None if layer is None else _add_bias(next(parts), layer) for layer in layers]
+        if self.is_shared:
+            results[1] = results[0]
+        return results[0], results[1], results[2]
+
+
+def _add_bias(x: Tensor, layer: nn.Linear) -> Tensor:
+    # Added here, not in the product: `mlp_c`, the large part, has none.
+    return x if layer.bias is None else x + layer.bias
 
 
 class DynaMixer(Pyramid):
     """The DynaMixer classifier.
 
-    Args:
-        segments: number S of channel segments per stage, each with its own mixing matrices.
-        reduced_dim: width d to which a token is reduced per segment to generate the matrices.
+    The arguments from `generator` to `shared` are the paper's ablations. The others are Pyramid's.
 
-    The other arguments are Pyramid's.
+    Args:
+        segments: number S of channel segments per stage, each with its own mixing matrices; one
+            number for all stages.
+        reduced_dim: width d to which a token is reduced per segment to generate the matrices.
+        generator: "dynamic", or Synthesizer's "random" (learned matrices, the same for all images)
+            or "dense" (a row from its own token alone).
+        column: whether there is a branch that mixes within columns.
+        row: whether there is a branch that mixes within rows.
+        channel: whether there is a branch that mixes channels only.
+        reweight: whether the branches are weighted per image and channel.
+        shared: whether columns and rows share one operation; needs a square token grid.
     """
 
     def __init__(
@@ -119,8 +126,14 @@ class DynaMixer(Pyramid):
         depths: Sequence[int],
         dims: Sequence[int],
         transitions: Sequence[bool],
-        segments: Sequence[int],
+        segments: Sequence[int] | int,
         reduced_dim: int = 2,
+        generator: Generator = "dynamic",
+        column: bool = True,
+        row: bool = True,
+        channel: bool = True,
+        reweight: bool = True,
+        shared: bool = False,
         patch_size: int = 7,
         img_size: Size = 224,
         mlp_ratio: float = 3.0,
@@ -130,13 +143,22 @@ class DynaMixer(Pyramid):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        if len(segments) != len(dims):
-            raise ValueError(
-                f"segments {tuple(segments)}: give one number for each of {len(dims)} stages"
-            )
+        per_stage = per_stage_numbers("segments", segments, len(dims))
+        if shared and not (column and row):
+            raise ValueError("shared: needs both the column and the row branch")
 
         def make_mixer(stage: int, dim: int, grid: tuple[int, int]) -> nn.Module:
-            return DynaMix(dim, grid, segments=segments[stage], reduced_dim=reduced_dim)
+            if shared and grid[0] != grid[1]:
+                raise ValueError(f"shared: needs a square token grid, got {grid[0]}x{grid[1]}")
+
+            def op(length: int) -> MixingOp:
+                return make_op(
+                    generator, dim, length, segments=per_stage[stage], reduced_dim=reduced_dim
+                )
+
+            op_h = op(grid[0]) if column else None
+            op_w = op_h if shared else op(grid[1]) if row else None
+            return DynaMix(dim, op_h=op_h, op_w=op_w, channel=channel, reweight=reweight)
 
         super().__init__(
             make_mixer,

@@ -7,10 +7,9 @@ authors' checkpoints number both. Shapes: B batch, H W token grid, C channels; (
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from models.classifier import Classifier
 from models.layers import (
     ChannelMlp,
     Downsample,
@@ -44,7 +43,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class Pyramid(nn.Module):
+class Pyramid(Classifier):
     """An image classifier of stages of equal width and grid, with timm's classifier interface.
 
     Args:
@@ -62,8 +61,6 @@ class Pyramid(nn.Module):
         drop_rate: dropout before the classifier.
     """
 
-    output_fmt = "NHWC"
-
     def __init__(
         self,
         make_mixer: MixerFactory,
@@ -80,18 +77,13 @@ class Pyramid(nn.Module):
         drop_rate: float,
         drop_path_rate: float,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
         if not len(depths) == len(dims) == len(transitions) + 1:
             raise ValueError(
                 f"depths {tuple(depths)}, dims {tuple(dims)} and transitions {tuple(transitions)} "
                 "do not fit: give one depth and one width per stage, and one transition less"
             )
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.num_features = self.head_hidden_size = dims[-1]
         self.img_size = as_pair(img_size)
-        self.global_pool = _checked_pool(global_pool)
-        self.grad_checkpointing = False
         self.grids = token_grids(self.img_size, patch_size, transitions)
 
         self.patch_embed = PatchEmbed(in_chans, dims[0], patch_size)
@@ -112,9 +104,12 @@ class Pyramid(nn.Module):
             ]
             self.network.append(nn.Sequential(*blocks))
         self.norm = nn.LayerNorm(dims[-1])
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
         self.apply(init_linear)
+        self.add_head(dims[-1], drop_rate)
+
+    def init_head(self, head: nn.Linear) -> None:
+        """The classifier starts like every other linear layer."""
+        init_linear(head)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
@@ -130,52 +125,12 @@ class Pyramid(nn.Module):
                 f"({images.shape[2]}, {images.shape[3]}), or resize the images"
             )
         for part in self.network:
-            x = self._checkpointed(part, x) if self.grad_checkpointing else part(x)
+            if isinstance(part, nn.Sequential):
+                for block in part:
+                    x = self.run_block(block, x)
+            else:
+                x = part(x)
         return self.norm(x)
-
-    def _checkpointed(self, part: nn.Module, x: Tensor) -> Tensor:
-        if not isinstance(part, nn.Sequential) or not torch.is_grad_enabled():
-            return part(x)
-        for block in part:
-            x = checkpoint(block, x, use_reentrant=False)
-        return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, H, W, C) -> (B, num_classes), or the (B, C) that the classifier sees."""
-        if self.global_pool == "avg":
-            x = x.mean(dim=(1, 2))
-        x = self.head_drop(x)
-        return x if pre_logits else self.head(x)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_chans, height, width) -> (B, num_classes) logits."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """The last linear layer."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a fresh classifier on; `num_classes` 0 removes it."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.global_pool = _checked_pool(global_pool)
-        if num_classes == 0:
-            self.head = nn.Identity()
-            return
-        like = self.norm.weight
-        self.head = nn.Linear(
-            self.num_features, num_classes, device=like.device, dtype=like.dtype
-        ).train(self.training)
-        init_linear(self.head)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block's activations in the backward pass instead of keeping them."""
-        self.grad_checkpointing = enable
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters with two or more dimensions that take no decay: none."""
-        return set()
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Patterns that sort parameters into layers, for layer-wise learning rates."""
@@ -192,6 +147,18 @@ class Pyramid(nn.Module):
                 (r"^norm", (99999,)),
             ],
         }
+
+
+def per_stage_numbers(name: str, value: Sequence[int] | int, num_stages: int) -> tuple[int, ...]:
+    """One number for each stage, from a sequence or one number for all.
+
+    Raises:
+        ValueError: if the sequence's length is not the number of stages.
+    """
+    numbers = (value,) * num_stages if isinstance(value, int) else tuple(value)
+    if len(numbers) != num_stages:
+        raise ValueError(f"{name} {numbers}: give one number for each of the {num_stages} stages")
+    return numbers
 
 
 def as_pair(size: Size) -> tuple[int, int]:
@@ -219,9 +186,3 @@ def token_grids(
             f"and {sum(transitions)} halvings need at least {stride}x{stride}"
         )
     return grids
-
-
-def _checked_pool(global_pool: str) -> str:
-    if global_pool not in ("avg", ""):
-        raise ValueError(f"global_pool: expected 'avg' or '' (no pooling), got {global_pool!r}")
-    return global_pool

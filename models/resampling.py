@@ -1,0 +1,70 @@
+"""Weights that are indexed by token positions, taken from one grid to another.
+
+A position-indexed weight is read as samples of a function on the unit interval, one per token at
+the token's centre, and interpolated linearly (bilinearly where two indices are positions) at the
+new centres; when the grid shrinks, the interpolation averages (antialiasing). Where a layer sums
+over positions, the weights are also scaled by old / new, so that twice as many tokens do not give
+twice the sum; where a softmax over positions follows, it normalises and nothing is scaled.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_logger = logging.getLogger(__name__)
+
+
+class PositionIndexed(nn.Module):
+    """A module that takes weights of another grid: it resamples them as they are loaded.
+
+    So whatever calls `load_state_dict` gets it: `timm.create_model(name, img_size=256,
+    checkpoint_path=FILE_OF_224)` works.
+    """
+
+    def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Resample, in place, what `state_dict` holds for this module of another grid.
+
+        Entries that fit, are missing or are wrong in another way are left alone; loading reports
+        the latter two. `prefix` is the module's path in the state_dict, with the final dot.
+        """
+        raise NotImplementedError
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Tensor],
+        prefix: str,
+        local_metadata: dict[str, object],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        self.fit_positions(state_dict, prefix)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+def resample(weight: Tensor, dims: Sequence[int], size: int) -> Tensor:
+    """Interpolate `weight` linearly along each of `dims` to `size` entries."""
+    result = weight.to(torch.float64)
+    for dim in dims:
+        matrix = _interpolation_matrix(weight.shape[dim], size).to(weight.device)
+        result = (result.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
+    return result.to(weight.dtype)
+
+
+def announce(module: str, *, old: int, new: int) -> None:
+    """Say in the log that a checkpoint's weights were resampled."""
+    _logger.info("%s: resampled from %d to %d positions", module.rstrip("."), old, new)
+
+
+def _interpolation_matrix(old: int, new: int) -> Tensor:
+    """(new, old) float64; each row sums to 1."""
+    identity = torch.eye(old, dtype=torch.float64)[None, None]
+    return F.interpolate(
+        identity, size=(new, old), mode="bilinear", align_corners=False, antialias=True
+    )[0, 0]
