@@ -75,9 +75,9 @@ def photograph(number):
     return image.convert("L") if number % 9 == 4 else image
 
 
-def encoded(image, file_format="JPEG"):
+def encoded(image, file_format="JPEG", **options):
     buffer = io.BytesIO()
-    image.save(buffer, file_format)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -482,6 +482,29 @@ def test_extreme_sizes_are_cropped_alike(build, training):
     dali, reference = (
         take(build(source, replace(DATA, loader=name), training=training).batches(0))
         for name in LOADERS
+    )
+    assert_near(dali, reference)
+
+
+TURNED = Image.Exif()
+TURNED[0x112] = 6  # to be shown turned by 90 degrees; ImageNet's labels and boxes ignore it
+KINDS = {
+    "turned by EXIF": lambda image: encoded(image, exif=TURNED),
+    "progressive": lambda image: encoded(image, progressive=True),
+    "CMYK": lambda image: encoded(image.convert("CMYK")),
+    "PNG with palette": lambda image: encoded(image.convert("P"), "PNG"),
+    "PNG with alpha": lambda image: encoded(image.convert("RGBA"), "PNG"),
+    "WebP": lambda image: encoded(image, "WEBP"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_loaders_agree_on_what_occurs_in_imagenet(build, kind):
+    image = photograph(0)
+    sample = Sample("odd", np.frombuffer(kind(image), np.uint8), 0, *image.size)
+    source = MemorySource([sample], shard_sizes=(1,))
+    dali, reference = (
+        take(build(source, replace(DATA, loader=name), batch_size=1).batches(0)) for name in LOADERS
     )
     assert_near(dali, reference)
 
