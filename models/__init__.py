@@ -4,7 +4,7 @@ import importlib
 
 import timm
 
-FAMILIES = ("dynamixer", "amixer", "amixer_windowed", "splitmixer")
+FAMILIES = ("dynamixer", "vip", "amixer", "amixer_windowed", "splitmixer")
 """Modules of this package that register models. A new family is added here and nowhere else."""
 
 
