@@ -2,6 +2,9 @@
 
     python tools/make_shards.py /imagenet        # train/ and val/ -> shards/imagenet/{train,val}/
 
+    python tools/make_shards.py /imagenet --part 3/16    # one of 16 processes, on any machines
+    python tools/make_shards.py /imagenet --merge        # when all 16 are done
+
 The source is only read. Interrupted, it goes on where it was when it is started again with the same
 arguments. Exit codes: 0 complete; 2 the arguments or the images cannot be used; 73 the output is in
 use or holds something else; 74 reading or writing failed, such as a full disk; 75 interrupted: run
@@ -15,8 +18,9 @@ from pathlib import Path
 
 import pipeline
 from pipeline.formats.class_folders import class_names, scan_class_folders
-from pipeline.formats.conversion import Conversion, OutputError, UnusableImagesError, convert
+from pipeline.formats.conversion import Conversion, UnusableImagesError, convert, merge
 from pipeline.formats.manifest import software
+from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.source import DataError
 from tools.progress import ConversionProgress
@@ -58,7 +62,25 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--split", action="append", choices=SPLITS, help="convert only this one; default: both"
     )
+    sharing = parser.add_mutually_exclusive_group()
+    sharing.add_argument(
+        "--part",
+        type=_part,
+        default=WHOLE,
+        metavar="I/N",
+        help="write only part I (from 0) of N, to be run N times, at once or in turn",
+    )
+    sharing.add_argument(
+        "--merge", action="store_true", help="complete what was written with --part"
+    )
     return parser.parse_args(argv)
+
+
+def _part(text: str) -> Part:
+    try:
+        return parse_part(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _fail(message: str, code: int) -> int:
@@ -80,7 +102,13 @@ def _run(arguments: argparse.Namespace) -> int:
         scan = scan_class_folders(source / split, classes)
         conversion = Conversion(scan=scan, folder=output / split, split=split, layout=PlanConfig())
         with ConversionProgress(split, len(scan), int(scan.sizes.sum())) as progress:
-            manifest = convert(conversion, progress.advance)
+            if arguments.merge:
+                manifest = merge(conversion)
+            else:
+                manifest = convert(conversion, progress.advance, arguments.part)
+        if manifest is None:
+            print(f"{output / split}: part {arguments.part} is written; --merge when all are")
+            continue
         print(
             f"{output / split}: {manifest['samples']:,} images of {len(classes):,} classes,"
             f" {manifest['bytes'] / 1e6:,.1f} MB in {len(manifest['shards']):,} shards,"

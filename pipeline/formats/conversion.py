@@ -1,45 +1,46 @@
-"""A whole split: from a scan to a folder of shards that is complete or can be gone on with.
+"""A whole split: from a scan to a folder of shards that is complete, or can be gone on with.
 
 The order of writing is the protocol: a shard gets its name when it is on the disk, the index is
 written when all shards are, the manifest when the index is. A run that finds the state of an
 earlier one, for the same input and options, writes what is missing.
 """
 
-import fcntl
-import hashlib
+import errno
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.formats.files import write_atomically
+from pipeline.formats.claim import OutputError, claimed
+from pipeline.formats.files import remove_parts
 from pipeline.formats.index import ShardEntry, write_index
 from pipeline.formats.manifest import (
     Manifest,
+    Options,
     build_manifest,
+    problems_of,
     read_manifest,
     source_facts,
     write_manifest,
 )
 from pipeline.formats.pieces import PARTS_FOLDER, Piece, read_piece
-from pipeline.formats.plan import Plan, PlanConfig, plan_shards, shard_name
+from pipeline.formats.plan import Plan, PlanConfig, plan_shards, shard_bytes, shard_name
+from pipeline.formats.report import write_report
 from pipeline.formats.scan import Problem, Scan
-from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
+from pipeline.formats.shard_writer import Progress, ShardJob, WriteConfig
+from pipeline.formats.source import DataError
 
-_STATE_NAME = "plan.json"
+RunJobs = Callable[[Iterable[ShardJob], Progress], Iterator[tuple[Problem, ...]]]
+"""Writes the shards of jobs, here or elsewhere, and yields the problems of each, in any order."""
+
+_SORTED = [("label", "ascending"), ("key", "ascending")]
 
 
-class OutputError(ValueError):
-    """The output folder cannot be written to: it is in use, or holds something else."""
-
-
-class UnusableImagesError(ValueError):
-    """Images that cannot be used were found; `problems` has all of them."""
+class UnusableInputError(DataError):
+    """Files or folders that cannot be used were found; `problems` has all of them."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(f"{len(problems)} files or folders cannot be used")
@@ -53,12 +54,24 @@ class Conversion:
     scan: Scan
     folder: Path
     split: str
-    layout: PlanConfig
-    with_checksums: bool = True
+    layout: PlanConfig = field(default_factory=PlanConfig)
+    writing: WriteConfig = field(default_factory=WriteConfig)
 
-    def options(self) -> dict[str, str | int | bool]:
-        """Return what changes the bytes of the shards, for the manifest."""
-        return {**asdict(self.layout), "checksums": self.with_checksums}
+    def plan(self) -> Plan:
+        """Return which image goes where."""
+        return plan_shards(self.scan.sizes, self.layout)
+
+    def options(self) -> Options:
+        """Return what determines the bytes of the shards, besides the source."""
+        intake = self.writing.intake
+        return {
+            **asdict(self.layout),
+            **asdict(intake.recode),
+            "codec": intake.recode.codec,
+            "verify": intake.verify,
+            "checksums": self.writing.checksums,
+            "json_member": self.writing.json_member,
+        }
 
     def job(self, plan: Plan, shard: int) -> ShardJob:
         """Return what a worker needs to write `shard`."""
@@ -71,40 +84,37 @@ class Conversion:
             locations=self.scan.locations.take(pa.array(entries)),
             labels=self.scan.labels[entries],
             sizes=self.scan.sizes[entries],
+            classes=self.scan.classes,
             reader=self.scan.reader,
-            with_checksums=self.with_checksums,
+            config=self.writing,
         )
 
 
-def convert(conversion: Conversion, progress: Progress) -> Manifest:
+def convert(conversion: Conversion, run: RunJobs, progress: Progress) -> Manifest:
     """Write the shards, the index and the manifest; what is there already is kept.
 
     Raises:
         OutputError: if the folder is in use or holds another conversion.
-        UnusableImagesError: after all images were looked at.
+        UnusableInputError: if there are problems and they are not to be skipped, after all images
+            were looked at. The shards without problems are kept.
     """
-    folder, scan = conversion.folder, conversion.scan
-    if (manifest := _finished(conversion)) is not None:
+    scan = conversion.scan
+    if (manifest := find_finished(conversion)) is not None:
         progress(len(scan), int(scan.sizes.sum()))
         return manifest
-    with _claimed(conversion):
-        plan = plan_shards(scan.sizes, conversion.layout)
-        pieces = []
-        for shard in range(plan.num_shards):
-            piece = read_piece(folder, shard_name(conversion.split, shard))
-            if piece is None:
-                piece = write_shard(conversion.job(plan, shard), progress)
-            else:
-                progress(len(plan.entries(shard)), int(scan.sizes[plan.entries(shard)].sum()))
-            pieces.append(piece)
-        problems = [*scan.problems, *(p for piece in pieces for p in piece.problems)]
-        if problems:
-            raise UnusableImagesError(problems)
-        return _complete(conversion, pieces)
+    with claimed(conversion.folder, _identity(conversion)):
+        problems = _write_missing(conversion, run, progress)
+        if problems and conversion.writing.on_error == "fail":
+            raise UnusableInputError(problems)
+        return _complete(conversion)
 
 
-def _finished(conversion: Conversion) -> Manifest | None:
-    """Return the manifest of a finished conversion of the same input, if there is one."""
+def find_finished(conversion: Conversion) -> Manifest | None:
+    """Return the manifest if the folder already holds the result of `conversion`.
+
+    Raises:
+        OutputError: if it holds the result of another one.
+    """
     manifest = read_manifest(conversion.folder)
     if manifest is None:
         return None
@@ -115,17 +125,71 @@ def _finished(conversion: Conversion) -> Manifest | None:
             f"{conversion.folder}: holds shards made from {other};"
             " choose another --output, or remove that folder"
         )
+    shutil.rmtree(conversion.folder / PARTS_FOLDER, ignore_errors=True)
     return manifest
 
 
-def _complete(conversion: Conversion, pieces: list[Piece]) -> Manifest:
-    folder = conversion.folder
+def _identity(conversion: Conversion) -> bytes:
+    """What must not change between a run and the one that goes on with it."""
+    scan = conversion.scan
+    state = {
+        "source": source_facts(scan),
+        "stamps": int(scan.stamps.sum()),
+        "options": conversion.options(),
+    }
+    return json.dumps(state).encode()
+
+
+def _write_missing(conversion: Conversion, run: RunJobs, progress: Progress) -> list[Problem]:
+    """Write the shards that are not there; returns all problems, those of earlier runs too."""
+    folder, scan, plan = conversion.folder, conversion.scan, conversion.plan()
+    remove_parts(folder)
+    remove_parts(folder / PARTS_FOLDER)
+    problems, missing = list(scan.problems), []
+    for shard in range(plan.num_shards):
+        piece = read_piece(folder, shard_name(conversion.split, shard))
+        if piece is None:
+            missing.append(shard)
+        else:
+            problems += piece.problems
+            entries = plan.entries(shard)
+            progress(len(entries), int(scan.sizes[entries].sum()))
+    if not conversion.writing.intake.recode.quality:
+        _check_space(folder, sum(shard_bytes(scan.sizes[plan.entries(s)]) for s in missing))
+    for found in run((conversion.job(plan, shard) for shard in missing), progress):
+        problems += found
+    return problems
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the shards need {needed / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free",
+            str(folder),
+        )
+
+
+def _complete(conversion: Conversion) -> Manifest:
+    """Write index, report and manifest, in this order."""
+    folder, pieces = conversion.folder, list(_pieces(conversion))
+    tables = [piece.table for piece in pieces]
+    table = pa.concat_tables(tables).sort_by(_SORTED).combine_chunks()
+    if not table.num_rows:
+        raise DataError(f"{conversion.split}: no image is left that can be used")
     write_index(
         folder,
-        table=pa.concat_tables(piece.table.replace_schema_metadata(None) for piece in pieces),
+        table=table.drop_columns("notes"),
         classes=conversion.scan.classes,
-        shards=[ShardEntry(p.name, p.table.num_rows, p.size_bytes) for p in pieces],
-        has_checksums=conversion.with_checksums,
+        shards=[ShardEntry(p.name, p.samples, p.size_bytes) for p in pieces],
+        has_checksums=conversion.writing.checksums,
+    )
+    write_report(
+        folder,
+        keys=table.column("key"),
+        notes=table.column("notes").to_numpy(),
+        problems=problems_of(conversion.scan, pieces),
     )
     manifest = build_manifest(
         folder,
@@ -133,43 +197,15 @@ def _complete(conversion: Conversion, pieces: list[Piece]) -> Manifest:
         scan=conversion.scan,
         options=conversion.options(),
         pieces=pieces,
+        table=table,
     )
     write_manifest(folder, manifest)
     shutil.rmtree(folder / PARTS_FOLDER)
     return manifest
 
 
-@contextmanager
-def _claimed(conversion: Conversion) -> Iterator[None]:
-    """Hold the output folder alone, and see that its state, if any, is of this conversion."""
-    folder = conversion.folder
-    state = folder / PARTS_FOLDER
-    if folder.exists() and not state.exists() and any(folder.iterdir()):
-        raise OutputError(
-            f"{folder}: is not empty, and no conversion to go on with; choose another --output"
-        )
-    state.mkdir(parents=True, exist_ok=True)
-    lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"{folder}: another process is writing shards here") from error
-        _check_state(conversion, state / _STATE_NAME)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _check_state(conversion: Conversion, path: Path) -> None:
-    """Refuse to mix the shards of two conversions."""
-    scan = conversion.scan
-    stamps = hashlib.sha256(scan.stamps.tobytes()).hexdigest()
-    identity = {"source": source_facts(scan), "stamps": stamps, "options": conversion.options()}
-    if not path.exists():
-        write_atomically(path, json.dumps(identity).encode())
-    elif json.loads(path.read_bytes()) != identity:
-        raise OutputError(
-            f"{conversion.folder}: holds the beginning of another conversion (the input or the"
-            " options have changed); remove that folder, or choose another --output"
-        )
+def _pieces(conversion: Conversion) -> Iterator[Piece]:
+    for shard in range(conversion.plan().num_shards):
+        piece = read_piece(conversion.folder, shard_name(conversion.split, shard))
+        assert piece is not None, f"shard {shard} was written a moment ago"
+        yield piece

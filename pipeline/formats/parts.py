@@ -1,0 +1,116 @@
+"""Several processes, on one machine or many, that write the shards of one folder.
+
+Shard s belongs to part s mod n, so all parts have shards from all over the plan and need about the
+same time. Locks keep two writers apart: whoever writes all shards, or completes the folder, holds
+it alone; parts hold it together, and each holds its own number.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.formats.files import write_atomically
+
+_MUTEX_NAME = "lock.mutex"
+_FOLDER_NAME = "lock"
+_COUNT_NAME = "parts"
+
+
+class OutputError(ValueError):
+    """The output folder cannot be written to: it is in use, or holds something else."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `number` of `count`; numbers begin at 0."""
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ValueError(
+                f"a part is i/n with 0 <= i < n (parts are counted from 0), got {self}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def shards(self, num_shards: int) -> range:
+        """Return the numbers of the shards that belong to this part."""
+        return range(self.number, num_shards, self.count)
+
+
+WHOLE = Part(0, 1)
+
+
+def parse_part(text: str) -> Part:
+    """Read a part written as `i/n`.
+
+    Raises:
+        ValueError: if it is not of that form, or out of range.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None:
+        raise ValueError(f"a part is i/n, such as 0/16 (the first of 16), got {text!r}")
+    return Part(int(match[1]), int(match[2]))
+
+
+@contextmanager
+def claimed(folder: Path, part: Part, settle: Callable[[], None]) -> Iterator[None]:
+    """Hold `part` of an output.
+
+    Args:
+        folder: the output's state folder, which exists.
+        part: `WHOLE` holds the output alone.
+        settle: called when the part is held, by one process at a time: to look at the state that
+            parts share, and to write it if it is not there.
+
+    Raises:
+        OutputError: if another process holds it.
+    """
+    mutex, shared, own = (
+        os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+        for name in (_MUTEX_NAME, _FOLDER_NAME, f"{_FOLDER_NAME}.{part.number}")
+    )
+    try:
+        # Held for moments only, so that of parts that start together each finds a settled state.
+        fcntl.flock(mutex, fcntl.LOCK_EX)
+        if part == WHOLE:
+            _lock(shared, fcntl.LOCK_EX, f"{folder.parent}: another process is writing shards here")
+        else:
+            _join_parts(folder, shared, part)
+            _lock(own, fcntl.LOCK_EX, f"{folder.parent}: another process is writing part {part}")
+        settle()
+        fcntl.flock(mutex, fcntl.LOCK_UN)
+        yield
+    finally:
+        for descriptor in (mutex, own, shared):
+            os.close(descriptor)
+
+
+def read_count(folder: Path) -> int:
+    """Return in how many parts the shards are being written, 1 if in one."""
+    path = folder / _COUNT_NAME
+    return int(path.read_text()) if path.exists() else 1
+
+
+def _join_parts(folder: Path, shared: int, part: Part) -> None:
+    """Hold the folder together with other parts of the same division; the first one decides it."""
+    with suppress(BlockingIOError):
+        fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write_atomically(folder / _COUNT_NAME, str(part.count).encode())
+    _lock(shared, fcntl.LOCK_SH, f"{folder.parent}: another process is writing all shards here")
+    if (count := read_count(folder)) != part.count:
+        raise OutputError(f"{folder.parent}: is being written in {count} parts, not {part.count}")
+
+
+def _lock(descriptor: int, kind: int, refusal: str) -> None:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(refusal) from None
