@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.formats.class_folders import class_names, scan_class_folders
-from pipeline.formats.conversion import Conversion, UnusableImagesError, convert, merge
+from pipeline.formats.conversion import Conversion, UnusableInputError, convert, merge
 from pipeline.formats.manifest import software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
 from pipeline.formats.plan import PlanConfig
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{software()} ({Path(pipeline.__file__).parent})")
     try:
         return _run(arguments)
-    except UnusableImagesError as error:
+    except UnusableInputError as error:
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)
         return _fail(str(error), EXIT_BAD_INPUT)

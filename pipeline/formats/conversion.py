@@ -9,13 +9,13 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.formats.claim import OutputError, claimed
-from pipeline.formats.files import remove_parts
+from pipeline.formats.files import remove_parts, write_atomically
 from pipeline.formats.index import ShardEntry, write_index
 from pipeline.formats.manifest import (
     Manifest,
@@ -26,16 +26,18 @@ from pipeline.formats.manifest import (
     source_facts,
     write_manifest,
 )
+from pipeline.formats.parts import WHOLE, OutputError, Part, claimed, read_count
 from pipeline.formats.pieces import PARTS_FOLDER, Piece, read_piece
 from pipeline.formats.plan import Plan, PlanConfig, plan_shards, shard_bytes, shard_name
 from pipeline.formats.report import write_report
 from pipeline.formats.scan import Problem, Scan
-from pipeline.formats.shard_writer import Progress, ShardJob, WriteConfig
+from pipeline.formats.shard_writer import Progress, ShardJob, WriteConfig, write_shard
 from pipeline.formats.source import DataError
 
 RunJobs = Callable[[Iterable[ShardJob], Progress], Iterator[tuple[Problem, ...]]]
 """Writes the shards of jobs, here or elsewhere, and yields the problems of each, in any order."""
 
+_STATE_NAME = "conversion.json"
 _SORTED = [("label", "ascending"), ("key", "ascending")]
 
 
@@ -90,8 +92,24 @@ class Conversion:
         )
 
 
-def convert(conversion: Conversion, run: RunJobs, progress: Progress) -> Manifest:
-    """Write the shards, the index and the manifest; what is there already is kept.
+def run_in_turn(jobs: Iterable[ShardJob], progress: Progress) -> Iterator[tuple[Problem, ...]]:
+    """Write the shards of jobs in this process."""
+    for job in jobs:
+        yield write_shard(job, progress)
+
+
+def convert(
+    conversion: Conversion,
+    progress: Progress,
+    part: Part = WHOLE,
+    run: RunJobs = run_in_turn,
+) -> Manifest | None:
+    """Write the shards of `part`; with all of them, the index and the manifest too.
+
+    What is there already is kept.
+
+    Returns:
+        The manifest, None if only a part was written.
 
     Raises:
         OutputError: if the folder is in use or holds another conversion.
@@ -102,8 +120,25 @@ def convert(conversion: Conversion, run: RunJobs, progress: Progress) -> Manifes
     if (manifest := find_finished(conversion)) is not None:
         progress(len(scan), int(scan.sizes.sum()))
         return manifest
-    with claimed(conversion.folder, _identity(conversion)):
-        problems = _write_missing(conversion, run, progress)
+    with _claimed(conversion, part):
+        problems = _write_missing(conversion, part, run, progress)
+        if problems and conversion.writing.on_error == "fail":
+            raise UnusableInputError(problems)
+        return _complete(conversion) if part == WHOLE else None
+
+
+def merge(conversion: Conversion) -> Manifest:
+    """Complete a folder whose shards were written in parts.
+
+    Raises:
+        OutputError: if shards are missing, naming the parts that have to be run.
+        UnusableInputError: as `convert` does.
+    """
+    if (manifest := find_finished(conversion)) is not None:
+        return manifest
+    with _claimed(conversion, WHOLE):
+        _check_all_written(conversion)
+        problems = problems_of(conversion.scan, _pieces(conversion))
         if problems and conversion.writing.on_error == "fail":
             raise UnusableInputError(problems)
         return _complete(conversion)
@@ -140,13 +175,55 @@ def _identity(conversion: Conversion) -> bytes:
     return json.dumps(state).encode()
 
 
-def _write_missing(conversion: Conversion, run: RunJobs, progress: Progress) -> list[Problem]:
+@contextmanager
+def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
+    """Hold the output folder, and see that its state, if any, is of this conversion."""
+    folder = conversion.folder
+    state = folder / PARTS_FOLDER
+    if folder.exists() and not state.exists() and any(folder.iterdir()):
+        raise OutputError(
+            f"{folder}: is not empty, and there is no conversion in it to go on with;"
+            " choose another --output"
+        )
+    state.mkdir(parents=True, exist_ok=True)
+    identity = _identity(conversion)
+
+    def settle() -> None:
+        path = state / _STATE_NAME
+        if not path.exists():
+            write_atomically(path, identity)
+        elif path.read_bytes() != identity:
+            raise OutputError(
+                f"{folder}: holds the beginning of another conversion (the input or the options"
+                " have changed); remove that folder, or choose another --output"
+            )
+
+    with claimed(state, part, settle):
+        if part == WHOLE:  # nobody else is writing
+            remove_parts(folder)
+            remove_parts(state)
+        yield
+
+
+def _check_all_written(conversion: Conversion) -> None:
+    names = [shard_name(conversion.split, s) for s in range(conversion.plan().num_shards)]
+    missing = [s for s, name in enumerate(names) if not read_piece(conversion.folder, name)]
+    if missing:
+        count = read_count(conversion.folder / PARTS_FOLDER)
+        parts = ", ".join(str(Part(n, count)) for n in sorted({s % count for s in missing}))
+        raise OutputError(
+            f"{conversion.folder}: {len(missing)} of {len(names)} shards are missing, such as"
+            f" {names[missing[0]]}; run these parts (again): {parts}"
+        )
+
+
+def _write_missing(
+    conversion: Conversion, part: Part, run: RunJobs, progress: Progress
+) -> list[Problem]:
     """Write the shards that are not there; returns all problems, those of earlier runs too."""
     folder, scan, plan = conversion.folder, conversion.scan, conversion.plan()
-    remove_parts(folder)
-    remove_parts(folder / PARTS_FOLDER)
     problems, missing = list(scan.problems), []
-    for shard in range(plan.num_shards):
+    for shard in part.shards(plan.num_shards):
         piece = read_piece(folder, shard_name(conversion.split, shard))
         if piece is None:
             missing.append(shard)

@@ -8,13 +8,17 @@ PART_SUFFIX = ".part"
 
 
 def part_path(path: Path) -> Path:
-    """Return the name under which `path` is written."""
-    return path.with_name(path.name + PART_SUFFIX)
+    """Return the name under which this process writes `path`.
+
+    It has the process's number in it: a worker that outlives its killed parent must not write into
+    the same file as the worker that took over.
+    """
+    return path.with_name(f"{path.name}.{os.getpid()}{PART_SUFFIX}")
 
 
 def finish_part(part: Path) -> Path:
     """Bring a completely written part to the disk and give it its name; returns that."""
-    path = part.with_name(part.name.removesuffix(PART_SUFFIX))
+    path = part.with_name(part.name.removesuffix(PART_SUFFIX).rpartition(".")[0])
     _sync(part)
     part.replace(path)
     _sync(path.parent)
@@ -26,6 +30,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     part = part_path(path)
     part.write_bytes(data)
     finish_part(part)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left unfinished in `folder`."""
+    for part in folder.glob(f"*{PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

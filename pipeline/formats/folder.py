@@ -65,7 +65,7 @@ class FolderSource:
         except OSError as error:
             raise DataError(f"{self.describe(index)}: cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise DataError(f"{self.describe(index)}: {error}") from error
+            raise DataError(f"{self.describe(index)}: not an image: {error}") from error
         return Sample(
             key=self._scan.keys[index].as_py(),
             data=np.frombuffer(data, np.uint8),

@@ -1,19 +1,22 @@
-"""What the first bytes of an image say: format, size, channels. Nothing is decoded.
+"""What the first bytes of an image say: format, size, channels. No pixel is decoded.
 
 JPEG and PNG, which are nearly everything, are parsed here in microseconds; PIL knows the rest.
 """
 
 import io
+import struct
+import warnings
 from typing import NamedTuple
 
 from PIL import Image
 
-Bytes = bytes | bytearray | memoryview
-
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_COMMON_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive Huffman coding
 _JPEG_STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
+_JPEG_EXIF = 0xE1
+_EXIF_ORIENTATION = 0x0112
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-_PIL_MODES = {"1": (1, 1), "L": (1, 8), "LA": (2, 8), "P": (3, 8), "RGB": (3, 8), "RGBA": (4, 8)}
+_PNG_WITH_ALPHA = (4, 6)
 
 
 class ImageHeader(NamedTuple):
@@ -21,8 +24,10 @@ class ImageHeader(NamedTuple):
 
     Attributes:
         format: "JPEG", "PNG" or PIL's name.
-        channels: colour channels; a palette counts as the 3 it stands for. 0 if unknown.
-        bits: of one channel; 0 if unknown.
+        channels: of colour, and one for alpha; a palette counts as the 3 that it stands for.
+        bits: of one channel.
+        is_common: whether every decoder knows this coding; only JPEG has others.
+        orientation: EXIF's number, 1 if upright or not said.
     """
 
     format: str
@@ -30,10 +35,14 @@ class ImageHeader(NamedTuple):
     height: int
     channels: int
     bits: int
+    is_common: bool = True
+    has_alpha: bool = False
+    is_animated: bool = False
+    orientation: int = 1
 
 
-def read_header(data: Bytes) -> ImageHeader:
-    """Return the header of the encoded image `data`.
+def read_header(data: bytes) -> ImageHeader:
+    """Return the header of an encoded image.
 
     Raises:
         ValueError: saying what the bytes look like, if they are not the start of an image.
@@ -46,48 +55,98 @@ def read_header(data: Bytes) -> ImageHeader:
     return header or _pil_header(data)
 
 
-def _jpeg_header(data: Bytes) -> ImageHeader | None:
-    position, end = 2, len(data) - 9
-    while position < end:
-        if data[position] != 0xFF:
-            return None
+def _jpeg_header(data: bytes) -> ImageHeader | None:
+    """Walk the segments up to the frame header, which has the size."""
+    position, end, orientation = 2, len(data) - 9, 1
+    while position < end and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # a fill byte
             position += 1
         elif marker in _JPEG_STANDALONE:
             position += 2
         elif marker in _JPEG_FRAMES:
-            bits, h1, h0, w1, w0, channels = data[position + 4 : position + 10]
-            width, height = w1 << 8 | w0, h1 << 8 | h0
-            return ImageHeader("JPEG", width, height, channels, bits) if width and height else None
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
+            is_common = bits == 8 and marker in _JPEG_COMMON_FRAMES
+            header = ImageHeader("JPEG", width, height, channels, bits, is_common)
+            return header._replace(orientation=orientation) if width and height else None
         else:
-            position += 2 + (data[position + 2] << 8 | data[position + 3])
+            length = data[position + 2] << 8 | data[position + 3]
+            if marker == _JPEG_EXIF:
+                orientation = _exif_orientation(data[position + 4 : position + 2 + length])
+            position += 2 + length
     return None
 
 
-def _png_header(data: Bytes) -> ImageHeader | None:
-    if len(data) < 26 or data[12:16] != b"IHDR":
-        return None
-    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
-    channels = _PNG_CHANNELS.get(data[25])
-    if not (width and height and channels):
-        return None
-    return ImageHeader("PNG", width, height, channels, data[24])
+def _exif_orientation(segment: bytes) -> int:
+    """Look for the orientation in the first directory of an Exif segment; 1 if there is none."""
+    if segment[:6] != b"Exif\0\0" or segment[6:8] not in (b"II", b"MM"):
+        return 1
+    tiff, order = segment[6:], "<" if segment[6:8] == b"II" else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for i in range(count):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * i)
+            if tag == _EXIF_ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:  # cut off: such segments are common, and readers ignore them
+        pass
+    return 1
 
 
-def _pil_header(data: Bytes) -> ImageHeader:
+def _png_header(data: bytes) -> ImageHeader | None:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        return None
+    width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
+    if not (width and height and kind in _PNG_CHANNELS):
+        return None
+    chunks = set()
+    position = 8
+    while position + 8 <= len(data) and b"IDAT" not in chunks:
+        length, name = struct.unpack_from(">I4s", data, position)
+        chunks.add(name)
+        position += 12 + length
+    return ImageHeader(
+        format="PNG",
+        width=width,
+        height=height,
+        channels=_PNG_CHANNELS[kind],
+        bits=bits,
+        has_alpha=kind in _PNG_WITH_ALPHA or b"tRNS" in chunks,
+        is_animated=b"acTL" in chunks,
+    )
+
+
+def _pil_header(data: bytes) -> ImageHeader:
     if not data:
         raise ValueError("the file is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            channels, bits = _PIL_MODES.get(image.mode, (len(image.getbands()), 0))
-            return ImageHeader(str(image.format), image.width, image.height, channels, bits)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not an image: {_looks_like(data)}") from error
+        # PIL warns of large pictures and damaged metadata; both are judged elsewhere.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                return _header_of(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"decompression bomb: {error}") from error
+    except Exception as error:  # decoders raise anything on hostile bytes
+        raise ValueError(f"{_looks_like(data)}") from error
 
 
-def _looks_like(data: Bytes) -> str:
-    start = bytes(data[:64]).lstrip().lower()
+def _header_of(image: Image.Image) -> ImageHeader:
+    bands = image.getbands()
+    return ImageHeader(
+        format=str(image.format),
+        width=image.width,
+        height=image.height,
+        channels=3 if bands == ("P",) else len(bands),
+        bits=16 if image.mode.startswith("I") else 32 if image.mode == "F" else 8,
+        has_alpha="A" in bands or "transparency" in image.info,
+        is_animated=getattr(image, "n_frames", 1) > 1,
+    )
+
+
+def _looks_like(data: bytes) -> str:
+    start = data[:64].lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it looks like a web page (HTML or XML), saved in place of the picture"
     if start[:2] == b"\xff\xd8":
@@ -96,4 +155,4 @@ def _looks_like(data: Bytes) -> str:
         return f"a PNG whose header is damaged or cut off ({len(data)} bytes)"
     if not any(data[:512]):
         return "it starts with zeros, as after a failed copy"
-    return f"it starts with {bytes(data[:8])!r}"
+    return f"it starts with {data[:8]!r}"

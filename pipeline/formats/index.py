@@ -74,8 +74,15 @@ def write_index(
     shards: Sequence[ShardEntry],
     has_checksums: bool,
 ) -> None:
-    """Write the index of `folder`, complete or not at all. `table` has `SCHEMA`, in any order."""
-    table = table.sort_by([("label", "ascending"), ("key", "ascending")]).combine_chunks()
+    """Write the index of `folder`, complete or not at all.
+
+    Args:
+        folder: of the shards.
+        table: `SCHEMA`, one chunk, sorted by label and key.
+        classes: names; the position is the label.
+        shards: in order of number.
+        has_checksums: whether `crc32` is filled in.
+    """
     about: dict[str, object] = {
         "version": INDEX_VERSION,
         "classes": list(classes),

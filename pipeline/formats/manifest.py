@@ -5,25 +5,32 @@ It has no dates, host names or paths of the machine: the same input and options 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.formats.files import write_atomically
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.pieces import Piece
-from pipeline.formats.scan import Scan
+from pipeline.formats.report import Finding, summarize
+from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.source import DataError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
+_REMEDY = "make the shards again with tools/make_shards.py"
 
 
-class ShardFacts(TypedDict):
-    """One shard, as the manifest has it."""
+Options = dict[str, str | int | bool]
+"""What determines the bytes of the shards, besides the source."""
+
+
+class FileFacts(TypedDict):
+    """One shard, or the index."""
 
     name: str
     samples: int
@@ -39,6 +46,14 @@ class SourceFacts(TypedDict):
     bytes: int
 
 
+class LeftOut(TypedDict):
+    """A file or folder that could not be used."""
+
+    where: str
+    kind: str
+    detail: str
+
+
 class Manifest(TypedDict):
     """The content of the file."""
 
@@ -48,12 +63,13 @@ class Manifest(TypedDict):
     split: str
     samples: int
     bytes: int
-    options: dict[str, str | int | bool]
+    options: Options
     source: SourceFacts
     class_counts: dict[str, int]
-    index: ShardFacts
-    shards: list[ShardFacts]
-    skipped: list[list[str]]
+    index: FileFacts
+    shards: list[FileFacts]
+    left_out: list[LeftOut]
+    unusual: list[Finding]
     ignored: dict[str, int]
 
 
@@ -62,13 +78,21 @@ def build_manifest(
     *,
     split: str,
     scan: Scan,
-    options: dict[str, str | int | bool],
+    options: Options,
     pieces: Sequence[Piece],
+    table: pa.Table,
 ) -> Manifest:
-    """Put together the manifest of `folder`, whose index is complete."""
-    counts = np.zeros(len(scan.classes), np.int64)
-    for piece in pieces:
-        counts += np.bincount(piece.table.column("label").to_numpy(), minlength=len(counts))
+    """Put together the manifest of `folder`, whose index is complete.
+
+    Args:
+        folder: of the shards.
+        split: its name, which the shards' names begin with.
+        scan: what was converted.
+        options: how.
+        pieces: one for each shard; their tables are not looked at.
+        table: `PIECE_SCHEMA`, all samples in canonical order.
+    """
+    counts = np.bincount(table.column("label").to_numpy(), minlength=len(scan.classes))
     index = (folder / INDEX_NAME).read_bytes()
     samples = int(counts.sum())
     return Manifest(
@@ -81,19 +105,33 @@ def build_manifest(
         options=options,
         source=source_facts(scan),
         class_counts=dict(zip(scan.classes, counts.tolist(), strict=True)),
-        index=ShardFacts(
+        index=FileFacts(
             name=INDEX_NAME,
             samples=samples,
             bytes=len(index),
             sha256=hashlib.sha256(index).hexdigest(),
         ),
         shards=[
-            ShardFacts(name=p.name, samples=p.table.num_rows, bytes=p.size_bytes, sha256=p.sha256)
+            FileFacts(name=p.name, samples=p.samples, bytes=p.size_bytes, sha256=p.sha256)
             for p in pieces
         ],
-        skipped=[],
+        left_out=[
+            LeftOut(where=printable(p.where), kind=p.kind, detail=printable(p.detail))
+            for p in problems_of(scan, pieces)
+        ],
+        unusual=summarize(table.column("key"), table.column("notes").to_numpy()),
         ignored=scan.ignored,
     )
+
+
+def problems_of(scan: Scan, pieces: Iterable[Piece]) -> list[Problem]:
+    """Return all problems, those of names and folders first."""
+    return [*scan.problems, *(problem for piece in pieces for problem in piece.problems)]
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with bytes that are not UTF-8, as in some file names, written as \xNN."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def software() -> str:
@@ -137,12 +175,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         manifest = json.loads(path.read_text())
         version = manifest["version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not a readable manifest ({error}); make the shards again"
-        ) from error
+        raise DataError(f"{path}: not a readable manifest ({error}); {_REMEDY}") from error
     if version != MANIFEST_VERSION:
         raise DataError(
             f"{path}: a manifest of version {version}, and this program reads {MANIFEST_VERSION};"
-            " make the shards again"
+            " {_REMEDY}"
         )
     return manifest

@@ -1,8 +1,8 @@
 """The state of an unfinished conversion: what is known of each shard that is complete.
 
 A folder `.parts` beside the shards holds one small file for each. When all are there, they become
-the index and the manifest, and the folder goes. So a conversion can be stopped at any moment and go
-on, and shards can be written by many machines.
+the index, the manifest and the report, and the folder goes. So a conversion can be stopped at any
+moment and go on, and shards can be written by many machines.
 """
 
 import json
@@ -17,6 +17,9 @@ from pipeline.formats.scan import Problem
 
 PARTS_FOLDER = ".parts"
 
+PIECE_SCHEMA = SCHEMA.append(pa.field("notes", pa.int32()))
+"""The index's columns, and what is unusual about each image (`image_check.Note`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -26,8 +29,8 @@ class Piece:
         name: of the tar.
         size_bytes: of the tar.
         sha256: of the tar, in hexadecimal; empty if not wanted.
-        problems: images that could not be used.
-        table: rows of the index, `SCHEMA`, in storage order.
+        problems: images that were left out.
+        table: `PIECE_SCHEMA`, in storage order.
     """
 
     name: str
@@ -35,6 +38,11 @@ class Piece:
     sha256: str
     problems: tuple[Problem, ...]
     table: pa.Table
+
+    @property
+    def samples(self) -> int:
+        """Number of images that were stored."""
+        return self.table.num_rows
 
 
 def write_piece(folder: Path, piece: Piece) -> None:
@@ -58,14 +66,14 @@ def read_piece(folder: Path, name: str) -> Piece | None:
         about = json.loads((table.schema.metadata or {})[b"millstream"])
     except (pa.ArrowException, KeyError, ValueError):
         return None  # damaged: the shard is made again
-    if not table.schema.equals(SCHEMA) or shard.stat().st_size != about["size_bytes"]:
+    if not table.schema.equals(PIECE_SCHEMA) or shard.stat().st_size != about["size_bytes"]:
         return None
     return Piece(
         name=name,
         size_bytes=about["size_bytes"],
         sha256=about["sha256"],
         problems=tuple(Problem(*problem) for problem in about["problems"]),
-        table=table,
+        table=table.replace_schema_metadata(None),
     )
 
 

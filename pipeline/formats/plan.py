@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 SHUFFLE_SEED = 0
 
 _TAR_BLOCK = 512
+_TAR_RECORD = 20 * _TAR_BLOCK
 _SAMPLE_OVERHEAD = 5 * _TAR_BLOCK
 """Three headers, two label members."""
 
@@ -70,8 +71,7 @@ def plan_shards(sizes: NDArray[np.int64], config: PlanConfig) -> Plan:
     if config.shard_samples:
         starts = np.arange(0, len(sizes), config.shard_samples)
     else:
-        blocks = (sizes[order] + _TAR_BLOCK - 1) // _TAR_BLOCK * _TAR_BLOCK
-        ends = np.cumsum(blocks + _SAMPLE_OVERHEAD)
+        ends = np.cumsum(_stored_sizes(sizes[order]))
         starts = _starts_by_bytes(ends, config.shard_bytes)
     return Plan(order, np.append(starts, len(sizes)))
 
@@ -94,6 +94,15 @@ def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))
+
+
+def shard_bytes(sizes: NDArray[np.int64]) -> int:
+    """Return the size of a tar of images of `sizes` bytes, at most."""
+    return int(_stored_sizes(sizes).sum()) + 2 * _TAR_RECORD
+
+
+def _stored_sizes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (sizes + _TAR_BLOCK - 1) // _TAR_BLOCK * _TAR_BLOCK + _SAMPLE_OVERHEAD
 
 
 def shard_name(split: str, shard: int) -> str:

@@ -5,31 +5,53 @@ timm read it, and KEY.i4, the label as four little-endian bytes, the only form t
 can use. The tar gets its name last: a shard that has its name is complete.
 """
 
+import errno
+import json
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.formats.files import finish_part, part_path, write_atomically
-from pipeline.formats.image_header import read_header
-from pipeline.formats.index import SCHEMA
+from pipeline.formats.image_check import Note, UnusableImageError
+from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.keys import member_extension
-from pipeline.formats.pieces import Piece, write_piece
+from pipeline.formats.pieces import PIECE_SCHEMA, Piece, write_piece
+from pipeline.formats.recode import Recoded
 from pipeline.formats.scan import ByteReader, Problem
 from pipeline.formats.tar_writer import TarWriter
 
+QUARANTINE_FOLDER = "quarantine"
 DALI_INDEX_VERSION = "v1.2"
-_REPORT_EVERY = 64
+_REPORT_EVERY = 32
+_FAULTS_OF_A_FILE = frozenset(
+    (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
+)
 
 Progress = Callable[[int, int], None]
 """Called with images and bytes done since the last call."""
+
+OnError = Literal["fail", "skip", "quarantine"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WriteConfig:
+    """How shards are written, and what happens to images that cannot be used."""
+
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
+    on_error: OnError = "fail"
+    """Leave the shard unwritten, or leave the image out, or do that and put a copy aside."""
+    checksums: bool = True
+    """CRC-32 of images and SHA-256 of shards; without them damage cannot be found."""
+    json_member: bool = False
+    """Add KEY.json with the class and the size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +65,21 @@ class ShardJob:
     locations: pa.BinaryArray
     labels: NDArray[np.int32]
     sizes: NDArray[np.int64]
+    classes: tuple[str, ...]
     reader: ByteReader
-    with_checksums: bool
+    config: WriteConfig
+
+
+class _Entry(NamedTuple):
+    key: str
+    location: str
+    label: int
+    size: int
 
 
 @dataclass
 class _Rows:
-    """Columns of the index, and lines of DALI's, as they grow."""
+    """Columns of the piece, and lines of DALI's index, as they grow."""
 
     offset: list[int] = field(default_factory=list)
     length: list[int] = field(default_factory=list)
@@ -58,91 +88,118 @@ class _Rows:
     height: list[int] = field(default_factory=list)
     crc32: list[int] = field(default_factory=list)
     key: list[str] = field(default_factory=list)
+    notes: list[int] = field(default_factory=list)
     dali: list[str] = field(default_factory=list)
 
     def table(self, shard: int) -> pa.Table:
-        """Return the piece of the index."""
-        columns = {name: getattr(self, name) for name in SCHEMA.names if name != "shard"}
-        return pa.table({"shard": [shard] * len(self.key), **columns}, schema=SCHEMA)
+        columns = {name: getattr(self, name) for name in PIECE_SCHEMA.names if name != "shard"}
+        return pa.table({"shard": [shard] * len(self.key), **columns}, schema=PIECE_SCHEMA)
 
 
-def write_shard(job: ShardJob, progress: Progress) -> Piece:
-    """Read the entries of `job` and write its shard, unless there is a problem with one of them."""
+def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
+    """Write the shard of `job` and return the images that cannot be used.
+
+    If there are any, and they are not to be skipped, nothing is written.
+    """
     part = part_path(job.folder / job.name)
-    tar = TarWriter(part, with_sha256=job.with_checksums)
+    tar = TarWriter(part, with_sha256=job.config.checksums)
     try:
         rows, problems = _append_all(job, tar, progress)
         tar.finish()
+    except BaseException:
+        part.unlink()
+        raise
     finally:
         tar.close()
-    sha256 = tar.sha256.hexdigest() if tar.sha256 else ""
+    if problems and job.config.on_error == "fail":
+        part.unlink()
+        return problems
+    idx = "\n".join([f"{DALI_INDEX_VERSION} {len(rows.dali)}", *rows.dali, ""])
+    write_atomically((job.folder / job.name).with_suffix(".idx"), idx.encode())
     piece = Piece(
         name=job.name,
         size_bytes=tar.position,
-        sha256=sha256,
-        problems=tuple(problems),
+        sha256=tar.sha256.hexdigest() if tar.sha256 else "",
+        problems=problems,
         table=rows.table(job.number),
     )
-    if problems:
-        part.unlink()
-        return piece
-    idx = "\n".join([f"{DALI_INDEX_VERSION} {len(rows.dali)}", *rows.dali, ""])
-    write_atomically((job.folder / job.name).with_suffix(".idx"), idx.encode())
     write_piece(job.folder, piece)
     finish_part(part)
-    return piece
+    return problems
 
 
-def _append_all(job: ShardJob, tar: TarWriter, progress: Progress) -> tuple[_Rows, list[Problem]]:
+def _append_all(
+    job: ShardJob, tar: TarWriter, progress: Progress
+) -> tuple[_Rows, tuple[Problem, ...]]:
     rows, problems = _Rows(), []
     images = total = 0
-    entries = zip(
-        job.keys.to_pylist(),
-        map(os.fsdecode, job.locations.to_pylist()),
-        job.labels.tolist(),
-        job.sizes.tolist(),
-        strict=True,
-    )
-    for key, location, label, size in entries:
+    for entry in _entries(job):
         try:
-            data = job.reader.read(location)
-            if len(data) != size:
-                raise ValueError(f"changed meanwhile: {len(data)} bytes instead of {size}")
-            _append(rows, tar, _Member(key, member_extension(location), label, data), job)
-        except (OSError, ValueError) as error:
-            problems.append(Problem("unreadable image", location, str(error)))
-        images, total = images + 1, total + size
+            image = _load(job, entry)
+        except UnusableImageError as error:
+            problems.append(Problem(error.kind, entry.location, str(error)))
+        else:
+            _append(rows, tar, entry, image, job)
+        images, total = images + 1, total + entry.size
         if images == _REPORT_EVERY:
             progress(images, total)
             images = total = 0
     progress(images, total)
-    return rows, problems
+    return rows, tuple(problems)
 
 
-class _Member(NamedTuple):
-    key: str
-    extension: str
-    label: int
-    data: bytes
+def _entries(job: ShardJob) -> Iterator[_Entry]:
+    locations = map(os.fsdecode, job.locations.to_pylist())
+    return map(_Entry, job.keys.to_pylist(), locations, job.labels.tolist(), job.sizes.tolist())
 
 
-def _append(rows: _Rows, tar: TarWriter, member: _Member, job: ShardJob) -> None:
-    """Append the three members of a sample and its row."""
-    key, extension, label, data = member
-    header = read_header(data)
-    name = key.encode()
-    cls, i4 = b"%d" % label, struct.pack("<i", label)
-    offset = tar.append(b"%s.%s" % (name, extension.encode()), data)
-    cls_offset = tar.append(name + b".cls", cls)
-    i4_offset = tar.append(name + b".i4", i4)
-    rows.offset.append(offset)
+def _load(job: ShardJob, entry: _Entry) -> Recoded:
+    data = b""
+    try:
+        data = job.reader.read(entry.location)
+        if len(data) != entry.size:
+            change = f"{len(data)} bytes instead of {entry.size}"
+            raise UnusableImageError("changed since the scan", change)
+        return take_in(data, entry.location, job.config.intake)
+    except OSError as error:
+        if error.errno not in _FAULTS_OF_A_FILE:
+            raise  # no memory, too many open files: not the image's fault, so never skipped
+        raise UnusableImageError("cannot be read", error.strerror or str(error)) from error
+    except UnusableImageError:
+        if job.config.on_error == "quarantine":
+            aside = job.folder / QUARANTINE_FOLDER / entry.key
+            aside = aside.with_name(f"{aside.name}.{member_extension(entry.location)}")
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(aside, data)
+        raise
+
+
+def _append(rows: _Rows, tar: TarWriter, entry: _Entry, image: Recoded, job: ShardJob) -> None:
+    """Append the members of a sample, and its row to the piece and to DALI's index."""
+    data, header, notes = image
+    is_converted = bool(notes & Note.CONVERTED) or job.config.intake.recode.quality > 0
+    members = {
+        "jpg" if is_converted else member_extension(entry.location): data,
+        "cls": b"%d" % entry.label,
+        "i4": struct.pack("<i", entry.label),
+    }
+    if job.config.json_member:
+        about = {"key": entry.key, "class": job.classes[entry.label], "label": entry.label}
+        size = {"width": header.width, "height": header.height}
+        members["json"] = json.dumps(about | size).encode()
+    name = entry.key.encode()
+    offsets = [tar.append(b"%s.%s" % (name, ext.encode()), m) for ext, m in members.items()]
+    rows.offset.append(offsets[0])
     rows.length.append(len(data))
-    rows.label.append(label)
+    rows.label.append(entry.label)
     rows.width.append(header.width)
     rows.height.append(header.height)
-    rows.crc32.append(zlib.crc32(data) if job.with_checksums else 0)
-    rows.key.append(key)
+    rows.crc32.append(zlib.crc32(data) if job.config.checksums else 0)
+    rows.key.append(entry.key)
+    rows.notes.append(int(notes))
     rows.dali.append(
-        f"{extension} {offset} {len(data)} {key}.{extension}"
-        f" cls {cls_offset} {len(cls)} {key}.cls i4 {i4_offset} {len(i4)} {key}.i4"
+        " ".join(
+            f"{extension} {offset} {len(member)} {entry.key}.{extension}"
+            for (extension, member), offset in zip(members.items(), offsets, strict=True)
+        )
     )

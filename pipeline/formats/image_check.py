@@ -1,0 +1,148 @@
+"""Whether an image can be used, and what about it is unusual.
+
+Unusable is what training would stumble over: bytes that are no image, that are cut off, that no
+loader decodes, or that decode to gigabytes. Unusual is what can be used but is not a plain 8-bit
+RGB JPEG; it is kept as it is or converted, and the report of a conversion lists it.
+"""
+
+import io
+import warnings
+from enum import IntFlag
+
+from PIL import Image
+
+from pipeline.formats.image_header import ImageHeader
+from pipeline.formats.keys import member_extension
+
+MAX_PIXELS = 178_956_970
+"""Where PIL too refuses a picture as a decompression bomb; 0.5 GB as RGB."""
+
+TINY_SIDE = 8
+"""Pictures with a shorter side are noted: they are rarely meant."""
+
+LOADABLE_FORMATS = frozenset(("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM"))
+"""What both DALI and PIL decode."""
+
+_EXTENSIONS = {"JPEG": {"jpg"}, "TIFF": {"tif", "tiff"}, "PPM": {"ppm", "pgm"}}
+
+
+class Note(IntFlag):
+    """What is unusual about an image; combined into one number for each."""
+
+    GRAYSCALE = 1
+    CMYK = 2
+    NOT_JPEG = 4
+    MISNAMED = 8
+    DEEP = 16
+    ALPHA = 32
+    ROTATED = 64
+    ANIMATED = 128
+    TINY = 256
+    CONVERTED = 512
+
+
+NOTE_TEXTS = {
+    Note.GRAYSCALE: "grayscale",
+    Note.CMYK: "CMYK or YCCK colours",
+    Note.NOT_JPEG: "not a JPEG",
+    Note.MISNAMED: "the name's extension is of another format",
+    Note.DEEP: "more than 8 bits per channel",
+    Note.ALPHA: "has transparency, which readers drop",
+    Note.ROTATED: "EXIF says it is rotated; readers that train take the pixels as stored",
+    Note.ANIMATED: "animated or several pages; the first is used",
+    Note.TINY: f"a side of less than {TINY_SIDE} pixels",
+}
+
+NORMALIZABLE = (
+    Note.GRAYSCALE
+    | Note.CMYK
+    | Note.NOT_JPEG
+    | Note.DEEP
+    | Note.ALPHA
+    | Note.ROTATED
+    | Note.ANIMATED
+)
+"""What converting to a plain JPEG removes."""
+
+
+class UnusableImageError(ValueError):
+    """An image that must not get into a data set; `kind` is short, the message says more."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+def unusual(header: ImageHeader, location: str) -> Note:
+    """Return what is unusual about the image at `location`, of which `header` was read."""
+    notes = Note(0)
+    is_jpeg = header.format == "JPEG"
+    for note, applies in (
+        (Note.GRAYSCALE, header.channels < 3),
+        (Note.CMYK, is_jpeg and header.channels == 4),
+        (Note.NOT_JPEG, not is_jpeg),
+        (Note.MISNAMED, member_extension(location) not in _extensions(header.format)),
+        (Note.DEEP, header.bits > 8),
+        (Note.ALPHA, header.has_alpha),
+        (Note.ROTATED, header.orientation != 1),
+        (Note.ANIMATED, header.is_animated),
+        (Note.TINY, min(header.width, header.height) < TINY_SIDE),
+    ):
+        if applies:
+            notes |= note
+    return notes
+
+
+def check_usable(header: ImageHeader, data: bytes, *, must_load: bool, decode: bool) -> None:
+    """Refuse an image that cannot be trained with.
+
+    Args:
+        header: of `data`.
+        data: the whole encoded image.
+        must_load: whether it will be stored as it is, so that loaders have to know its format.
+        decode: decode it in any case, not only where it looks cut off.
+
+    Raises:
+        UnusableImageError: with the reason.
+    """
+    if header.width * header.height > MAX_PIXELS:
+        raise UnusableImageError(
+            "too many pixels",
+            f"{header.width} x {header.height} from {len(data)} bytes: more than {MAX_PIXELS:,},"
+            " as a decompression bomb has",
+        )
+    if must_load and header.format not in LOADABLE_FORMATS:
+        raise UnusableImageError(
+            "format that loaders do not know", f"{header.format}; --normalize makes a JPEG of it"
+        )
+    if decode or not (header.is_common and _looks_complete(header, data)):
+        decoded(data)
+
+
+def decoded(data: bytes) -> Image.Image:
+    """Decode an image with PIL, as it is.
+
+    Raises:
+        UnusableImageError: if that fails, also for the last pixel alone.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata
+            image = Image.open(io.BytesIO(data))
+            # By default PIL feeds its decoders 64 KiB at a time, which costs 8 % of the time.
+            image.decodermaxblock = len(data) + 1
+            image.load()
+    except Exception as error:  # decoders raise anything on hostile bytes
+        kind = "cut off" if "truncated" in str(error) else "cannot be decoded"
+        raise UnusableImageError(kind, f"{error} ({len(data)} bytes)") from error
+    return image
+
+
+def _looks_complete(header: ImageHeader, data: bytes) -> bool:
+    if header.format == "JPEG":
+        return data.endswith(b"\xff\xd9")
+    return header.format == "PNG" and data[-8:-4] == b"IEND"
+
+
+def _extensions(image_format: str) -> set[str]:
+    return _EXTENSIONS.get(image_format, {image_format.lower()})

@@ -1,0 +1,111 @@
+"""Images made anew: resized, re-encoded, or brought to the plain form that every reader knows.
+
+Done by PIL alone, whatever else is installed, because another decoder, filter or encoder would give
+other bytes. Within a few per cent, PIL is as fast as libjpeg-turbo called directly: what it spends
+is spent in that library.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, features
+
+from pipeline.formats.image_check import NORMALIZABLE, Note, UnusableImageError, decoded
+from pipeline.formats.image_header import ImageHeader, read_header
+
+NORMALIZED_QUALITY = 95
+"""Of an image that is converted because of its form, and else would be kept as it is."""
+
+_SUBSAMPLING_420 = 2
+_SUBSAMPLING_444 = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecodeConfig:
+    """What is done to images; by default nothing, and their bytes are kept."""
+
+    resize: int = 0
+    """Pixels of the short side of what is larger; 0 keeps sizes."""
+    quality: int = 0
+    """JPEG quality to which every image is encoded; 0 keeps the bytes. Needed to resize."""
+    normalize: bool = False
+    """Convert what is not a plain 8-bit RGB JPEG; turn it upright as EXIF says."""
+
+    def __post_init__(self) -> None:
+        if self.resize < 0:
+            raise ValueError(f"resize must be a number of pixels (0: keep), got {self.resize}")
+        if not (self.quality == 0 or 1 <= self.quality <= 100):
+            raise ValueError(f"quality must be in 1..100 (0: keep the bytes), got {self.quality}")
+        if self.resize and not self.quality:
+            raise ValueError("resizing encodes anew: say with which quality, such as 90")
+
+    @property
+    def codec(self) -> str:
+        """What the bytes depend on besides the options; empty if they are kept."""
+        if not (self.quality or self.normalize):
+            return ""
+        return f"Pillow {Image.__version__}, libjpeg-turbo {features.version('libjpeg_turbo')}"
+
+
+class Recoded(NamedTuple):
+    """An image ready to be stored."""
+
+    data: bytes
+    header: ImageHeader
+    notes: Note
+
+
+def must_convert(config: RecodeConfig, notes: Note) -> bool:
+    """Whether an image with `notes` will be stored as other bytes than it has."""
+    return config.quality > 0 or (config.normalize and bool(notes & NORMALIZABLE))
+
+
+def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig) -> Recoded:
+    """Decode, resize if it is larger, encode as an RGB JPEG.
+
+    An image that would only become larger is kept, if it is a plain JPEG and need not be resized:
+    encoding again what was encoded harder only loses.
+
+    Raises:
+        UnusableImageError: if it cannot be decoded.
+    """
+    picture = _plain_rgb(decoded(data), upright=config.normalize)
+    size = _target_size(picture.size, config.resize)
+    is_resized = size != picture.size
+    if is_resized:
+        picture = picture.resize(size, Image.Resampling.BILINEAR)  # widened to the scale: no alias
+    encoded = _encode(picture, config)
+    if not (is_resized or notes & NORMALIZABLE) and len(encoded) >= len(data):
+        return Recoded(data, header, notes)
+    dropped = notes & (NORMALIZABLE if config.normalize else NORMALIZABLE & ~Note.ROTATED)
+    converted = Note.CONVERTED if dropped else Note(0)
+    return Recoded(encoded, read_header(encoded), notes | converted)
+
+
+def _plain_rgb(image: Image.Image, *, upright: bool) -> Image.Image:
+    if upright:
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise UnusableImageError("cannot be converted", "its pixels are floating-point numbers")
+    if image.mode.startswith("I"):
+        # PIL would clip 16-bit values at 255, which makes nearly everything white.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _target_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    width, height = size
+    if not 0 < short_side < min(size):
+        return size
+    scale = short_side / min(size)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _encode(picture: Image.Image, config: RecodeConfig) -> bytes:
+    buffer = io.BytesIO()
+    subsampling = _SUBSAMPLING_420 if config.quality else _SUBSAMPLING_444
+    quality = config.quality or NORMALIZED_QUALITY
+    picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()

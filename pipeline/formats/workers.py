@@ -1,0 +1,97 @@
+"""Shards written by several processes of this machine."""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import SynchronizedArray
+
+from pipeline.formats.scan import Problem
+from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
+
+_POLL_S = 0.2
+
+
+class WorkerError(RuntimeError):
+    """A worker process died."""
+
+
+class _Stopped(Exception):  # noqa: N818 (not an error: the parent wants no more)
+    pass
+
+
+class _State:
+    """What a worker shares with its parent: images done, bytes done, whether to stop."""
+
+    counts: "SynchronizedArray[int]"
+    parent: int
+
+
+def run_in_processes(
+    jobs: Iterable[ShardJob], progress: Progress, *, workers: int
+) -> Iterator[tuple[Problem, ...]]:
+    """Write the shards of `jobs` in `workers` processes; yields the problems of each.
+
+    Raises:
+        WorkerError: if a worker process was killed.
+    """
+    context = get_context("spawn")  # a fork would inherit locks that threads of ours hold
+    counts = context.Array("q", 3)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_initialize, initargs=(counts, os.getpid())
+    )
+    try:
+        yield from _drain(pool, iter(jobs), counts, progress, workers)
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process died, perhaps for lack of memory; run the same command again to go"
+            " on, with fewer --workers if it happens again"
+        ) from error
+    finally:
+        counts[2] = 1
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _drain(
+    pool: ProcessPoolExecutor,
+    jobs: Iterator[ShardJob],
+    counts: "SynchronizedArray[int]",
+    progress: Progress,
+    workers: int,
+) -> Iterator[tuple[Problem, ...]]:
+    # A job has the names of its images, so only a few are made ahead.
+    pending: set[Future[tuple[Problem, ...]]] = set()
+    while True:
+        pending |= {pool.submit(_write, job) for job in islice(jobs, 2 * workers - len(pending))}
+        if not pending:
+            return
+        done, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+        with counts.get_lock():
+            images, size_bytes = counts[0], counts[1]
+            counts[0] = counts[1] = 0
+        progress(images, size_bytes)
+        for future in done:
+            yield future.result()
+
+
+def _initialize(counts: "SynchronizedArray[int]", parent: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent tells workers when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _State.counts, _State.parent = counts, parent
+
+
+def _write(job: ShardJob) -> tuple[Problem, ...]:
+    return write_shard(job, _count)
+
+
+def _count(images: int, size_bytes: int) -> None:
+    if os.getppid() != _State.parent:
+        os._exit(1)  # the parent was killed; another run may be taking over
+    if _State.counts[2]:
+        raise _Stopped
+    with _State.counts.get_lock():
+        _State.counts[0] += images
+        _State.counts[1] += size_bytes
