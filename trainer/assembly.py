@@ -1,6 +1,5 @@
 """From a recipe to a trainer that stands ready: the only place where the parts meet."""
 
-import dataclasses
 import hashlib
 import platform
 import subprocess
@@ -36,9 +35,7 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
         CheckpointError: a checkpoint that cannot be written or read.
         TrainingError: a loss that is not finite.
     """
-    threads = share_cores(world)
-    if not recipe.data.threads:
-        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, threads=threads))
+    share_cores(world)
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
     sources = open_splits(Path(recipe.data.root))
     on_main(lambda: folder.open(recipe))

@@ -160,6 +160,7 @@ class Trainer:
     def _end_epoch(self) -> bool:
         """Evaluate and save where the recipe says so; False if told to stop."""
         run, epoch = self._job.recipe.run, self.progress.epoch + 1
+        self._note_replaced()
         is_last = epoch == self._job.recipe.schedule.total_epochs
         evaluated = None
         if is_last or epoch % run.evaluate_every == 0:
@@ -171,6 +172,14 @@ class Trainer:
         if is_last or epoch % run.save_every == 0:
             self._save(evaluated=evaluated)
         return True
+
+    def _note_replaced(self) -> None:
+        """Say how many unreadable training images gray ones stood in for, if any (collective)."""
+        count = torch.tensor([self._job.train.replaced], device=self._engine.device)
+        dist.all_reduce(count)
+        if count.item():
+            text = f"{count.item()} unreadable training images replaced so far by gray ones"
+            self._job.emit(Note(step=self.progress.step, text=text))
 
     def _evaluate(self) -> bool:
         """Evaluate the weights, and their average if there is one; False if told to stop."""

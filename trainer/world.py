@@ -97,15 +97,13 @@ def _ranks_here() -> int:
     return hosts.count(socket.gethostname())
 
 
-def share_cores(world: World) -> int:
-    """Give torch this rank's share of the machine's cores, and return it.
+def share_cores(world: World) -> None:
+    """Give torch this rank's share of the machine's cores.
 
     torchrun sets one thread, the deepspeed launcher none (all cores for each rank).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = max(1, (cores or 1) // world.local_size)
-    torch.set_num_threads(share)
-    return share
+    torch.set_num_threads(max(1, (cores or 1) // world.local_size))
 
 
 def on_main(action: Callable[[], T]) -> T:
