@@ -1,0 +1,162 @@
+"""FFCV files (`.beton`) read at random: any sample by index, as a view into the mapped file.
+
+FFCV is not needed. The format has no names, for samples or for classes; those that
+tools/make_shards.py writes have them, and checksums, in an index beside the file. In a file made by
+others samples are named by their number, and classes by theirs or by a list.
+"""
+
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.formats.beton_layout import BetonTables, read_tables
+from pipeline.formats.index import INDEX_NAME, Index, read_index
+from pipeline.formats.source import DataError, Sample
+
+_KEY_DIGITS = 9
+
+
+class BetonSource:
+    """An FFCV file as a `Source`. Pickles as its path: another process maps the file anew."""
+
+    def __init__(self, path: Path, classes: Sequence[str] | None = None) -> None:
+        """Open the file, and its index if there is one.
+
+        Args:
+            path: of the file.
+            classes: their names, for a file without an index; by default their numbers.
+
+        Raises:
+            DataError: if the file is damaged, or its index is of another one.
+        """
+        self._path = path
+        self._given_classes = classes
+        tables = read_tables(path)
+        self._crc32: NDArray[np.integer] | None = None
+        index = _index_of(path)
+        if index is None:
+            order = np.argsort(tables.labels, kind="stable")
+            self._classes = _named_classes(path, classes, int(tables.labels.max()) + 1)
+            self._keys = pa.array([f"{i:0{_KEY_DIGITS}d}" for i in order.tolist()], pa.string())
+        else:
+            order = _order_of(path, tables, index)
+            self._classes = index.classes
+            self._keys = index.table.column("key").chunk(0)
+            self._crc32 = index.column("crc32") if index.has_checksums else None
+        self._order = order
+        self._tables = tables.take(order)
+        self._content = np.memmap(path, np.uint8, mode="r")
+
+    def __reduce__(self) -> tuple[partial["BetonSource"], tuple[Path]]:
+        return partial(type(self), classes=self._given_classes), (self._path,)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the index, or as given."""
+        return self._classes
+
+    @property
+    def labels(self) -> NDArray[np.integer]:
+        """Class index of each sample."""
+        return self._tables.labels
+
+    @property
+    def keys(self) -> pa.StringArray:
+        """Key of each sample."""
+        return self._keys
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Bytes that each sample takes."""
+        return self._tables.sizes
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """The file counts as one shard."""
+        return (len(self),)
+
+    @property
+    def storage_order(self) -> NDArray[np.int64]:
+        """Canonical indices in the order of the bytes in the file."""
+        return np.argsort(self._tables.offsets, kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
+        """Return views of the samples at `indices`: JPEG bytes, or (H, W, 3) raw pixels."""
+        return [self._read(int(i)) for i in indices]
+
+    def describe(self, index: int) -> str:
+        """File, place in it, key."""
+        return f"{self._path}: sample {self._order[index]} ({self._keys[index]})"
+
+    def _read(self, index: int) -> Sample:
+        tables = self._tables
+        offset, size = int(tables.offsets[index]), int(tables.sizes[index])
+        # A plain view: slices of a memmap carry its attributes along, at five times the cost.
+        data = self._content.view(np.ndarray)[offset : offset + size]
+        if self._crc32 is not None and zlib.crc32(data.data) != self._crc32[index]:
+            raise DataError(
+                f"{self.describe(index)}: the bytes are damaged: their checksum does not hold;"
+                " make the file again with tools/make_shards.py --format ffcv"
+            )
+        width, height = int(tables.widths[index]), int(tables.heights[index])
+        return Sample(
+            key=self._keys[index].as_py(),
+            data=data.reshape(height, width, 3) if tables.is_raw[index] else data,
+            label=int(tables.labels[index]),
+            width=width,
+            height=height,
+        )
+
+
+def _index_of(path: Path) -> Index | None:
+    """Return the index that lies beside the file, if it is of this file."""
+    if not (path.parent / INDEX_NAME).exists():
+        return None
+    index = read_index(path.parent)
+    if [shard.name for shard in index.shards] != [path.name]:
+        return None
+    if (size := path.stat().st_size) != index.shards[0].size_bytes:
+        raise DataError(
+            f"{path}: is {size} bytes long, and {INDEX_NAME} beside it was made for"
+            f" {index.shards[0].size_bytes}; copy both again, or make them again"
+        )
+    return index
+
+
+def _order_of(path: Path, tables: BetonTables, index: Index) -> NDArray[np.int64]:
+    """Return the place in the file of each sample of the index; both know where its bytes are."""
+    by_offset = np.argsort(tables.offsets, kind="stable")
+    wanted = index.column("offset")
+    place = np.searchsorted(tables.offsets[by_offset], wanted)
+    order = by_offset[np.minimum(place, len(by_offset) - 1)]
+    columns = (
+        (tables.offsets, "offset"),
+        (tables.sizes, "length"),
+        (tables.labels, "label"),
+        (tables.widths, "width"),
+        (tables.heights, "height"),
+    )
+    same = all(np.array_equal(column[order], index.column(name)) for column, name in columns)
+    if len(order) != len(tables.offsets) or not same:
+        raise DataError(
+            f"{path}: {INDEX_NAME} beside it was made for another file, or one of them is"
+            " damaged; copy both again, or make them again with tools/make_shards.py"
+        )
+    return order
+
+
+def _named_classes(path: Path, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        digits = len(str(count - 1))
+        return tuple(f"{label:0{digits}d}" for label in range(count))
+    if len(names) < count:
+        raise DataError(f"{path}: has labels up to {count - 1}, but {len(names)} classes are given")
+    return tuple(names)
