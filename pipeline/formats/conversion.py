@@ -75,13 +75,17 @@ class Conversion:
             "json_member": self.writing.json_member,
         }
 
+    def name(self, shard: int) -> str:
+        """Return the file name of a shard."""
+        return shard_name(self.split, shard)
+
     def job(self, plan: Plan, shard: int) -> ShardJob:
         """Return what a worker needs to write `shard`."""
         entries = plan.entries(shard)
         return ShardJob(
             folder=self.folder,
             number=shard,
-            name=shard_name(self.split, shard),
+            name=self.name(shard),
             keys=self.scan.keys.take(pa.array(entries)),
             locations=self.scan.locations.take(pa.array(entries)),
             labels=self.scan.labels[entries],
@@ -206,7 +210,7 @@ def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
 
 
 def _check_all_written(conversion: Conversion) -> None:
-    names = [shard_name(conversion.split, s) for s in range(conversion.plan().num_shards)]
+    names = [conversion.name(s) for s in range(conversion.plan().num_shards)]
     missing = [s for s, name in enumerate(names) if not read_piece(conversion.folder, name)]
     if missing:
         count = read_count(conversion.folder / PARTS_FOLDER)
@@ -224,7 +228,7 @@ def _write_missing(
     folder, scan, plan = conversion.folder, conversion.scan, conversion.plan()
     problems, missing = list(scan.problems), []
     for shard in part.shards(plan.num_shards):
-        piece = read_piece(folder, shard_name(conversion.split, shard))
+        piece = read_piece(folder, conversion.name(shard))
         if piece is None:
             missing.append(shard)
         else:
@@ -283,6 +287,6 @@ def _complete(conversion: Conversion) -> Manifest:
 
 def _pieces(conversion: Conversion) -> Iterator[Piece]:
     for shard in range(conversion.plan().num_shards):
-        piece = read_piece(conversion.folder, shard_name(conversion.split, shard))
+        piece = read_piece(conversion.folder, conversion.name(shard))
         assert piece is not None, f"shard {shard} was written a moment ago"
         yield piece

@@ -70,7 +70,9 @@ class ShardJob:
     config: WriteConfig
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """One image to be written."""
+
     key: str
     location: str
     label: int
@@ -133,9 +135,9 @@ def _append_all(
 ) -> tuple[_Rows, tuple[Problem, ...]]:
     rows, problems = _Rows(), []
     images = total = 0
-    for entry in _entries(job):
+    for entry in entries(job):
         try:
-            image = _load(job, entry)
+            image = load(job, entry)
         except UnusableImageError as error:
             problems.append(Problem(error.kind, entry.location, str(error)))
         else:
@@ -148,12 +150,18 @@ def _append_all(
     return rows, tuple(problems)
 
 
-def _entries(job: ShardJob) -> Iterator[_Entry]:
+def entries(job: ShardJob) -> Iterator[Entry]:
+    """Yield the images of `job` in storage order."""
     locations = map(os.fsdecode, job.locations.to_pylist())
-    return map(_Entry, job.keys.to_pylist(), locations, job.labels.tolist(), job.sizes.tolist())
+    return map(Entry, job.keys.to_pylist(), locations, job.labels.tolist(), job.sizes.tolist())
 
 
-def _load(job: ShardJob, entry: _Entry) -> Recoded:
+def load(job: ShardJob, entry: Entry) -> Recoded:
+    """Return the image of `entry` as it is to be stored.
+
+    Raises:
+        UnusableImageError: if it must not get into a data set; put aside if that is wanted.
+    """
     data = b""
     try:
         data = job.reader.read(entry.location)
@@ -174,7 +182,7 @@ def _load(job: ShardJob, entry: _Entry) -> Recoded:
         raise
 
 
-def _append(rows: _Rows, tar: TarWriter, entry: _Entry, image: Recoded, job: ShardJob) -> None:
+def _append(rows: _Rows, tar: TarWriter, entry: Entry, image: Recoded, job: ShardJob) -> None:
     """Append the members of a sample, and its row to the piece and to DALI's index."""
     data, header, notes = image
     is_converted = bool(notes & Note.CONVERTED) or job.config.intake.recode.quality > 0
