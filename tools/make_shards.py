@@ -12,45 +12,87 @@ the same command again; 1 anything else.
 """
 
 import argparse
+import json
+import signal
 import sys
-import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import pipeline
 from pipeline.formats.class_folders import class_names, scan_class_folders
-from pipeline.formats.conversion import Conversion, UnusableInputError, convert, merge
-from pipeline.formats.manifest import software
+from pipeline.formats.conversion import (
+    Conversion,
+    UnusableInputError,
+    convert,
+    find_finished,
+    merge,
+    run_in_turn,
+)
+from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
-from pipeline.formats.plan import PlanConfig
+from pipeline.formats.plan import shard_bytes
 from pipeline.formats.source import DataError
-from tools.progress import ConversionProgress
+from pipeline.formats.workers import WorkerError, run_in_processes
+from tools.progress import ImageProgress
+from tools.shard_options import add_shard_options, available_cores, plan_config, write_config
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_OUTPUT = 73
 EXIT_IO = 74
 EXIT_INTERRUPTED = 75
 
 SPLITS = ("train", "val")
+_WORTH_PROCESSES = 5000
+"""Fewer images are done before processes have started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """What became of one split; the `--json` report has the same names."""
+
+    split: str
+    folder: str
+    state: str
+    """`complete`, `part written` or `planned` (a dry run)."""
+    classes: int
+    images: int
+    bytes: int
+    shards: int
+    seconds: float
+    left_out: int = 0
+    unusual: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Outcome:
+    """What the run has found and done so far, for people and for `--json`."""
+
+    splits: list[SplitResult] = field(default_factory=list)
+    problems: list[dict[str, str]] = field(default_factory=list)
+    error: str = ""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Convert what the arguments name; returns the exit code."""
     arguments = _parse(argv)
-    print(f"{software()} ({Path(pipeline.__file__).parent})")
-    try:
-        return _run(arguments)
-    except UnusableInputError as error:
-        for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)
-        return _fail(str(error), EXIT_BAD_INPUT)
-    except DataError as error:
-        return _fail(str(error), EXIT_BAD_INPUT)
-    except OutputError as error:
-        return _fail(str(error), EXIT_OUTPUT)
-    except OSError as error:
-        return _fail(f"{error.filename or 'writing'}: {error.strerror}", EXIT_IO)
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+    console = sys.stderr if arguments.json else sys.stdout
+    print(f"{software()} ({Path(pipeline.__file__).parent})", file=console)
+    outcome = _Outcome()
+    code = _guarded(arguments, outcome)
+    for result in outcome.splits:
+        print(_in_words(result), file=console)
+    for problem in outcome.problems:
+        print("  {split}/{where}: {kind}: {detail}".format(**problem), file=sys.stderr)
+    if outcome.error:
+        print(f"error: {outcome.error}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps({"software": software(), "exit_code": code, **asdict(outcome)}))
+    return code
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -62,6 +104,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--split", action="append", choices=SPLITS, help="convert only this one; default: both"
     )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes; default: one for each core"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would be written, and how large"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
     sharing = parser.add_mutually_exclusive_group()
     sharing.add_argument(
         "--part",
@@ -73,6 +122,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     sharing.add_argument(
         "--merge", action="store_true", help="complete what was written with --part"
     )
+    add_shard_options(parser)
     return parser.parse_args(argv)
 
 
@@ -83,52 +133,166 @@ def _part(text: str) -> Part:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:
+    """Run, and turn what goes wrong into words and an exit code."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(arguments, outcome)
+    except OutputError as error:
+        code, outcome.error = EXIT_OUTPUT, str(error)
+    except WorkerError as error:
+        code, outcome.error = EXIT_FAILED, str(error)
+    except ValueError as error:  # of the data, or of the options
+        code, outcome.error = EXIT_BAD_INPUT, str(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+        code, outcome.error = EXIT_IO, f"{reason}; run the same command again to go on"
+    except KeyboardInterrupt:
+        code, outcome.error = EXIT_INTERRUPTED, "interrupted; run the same command again to go on"
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return code
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     source: Path = arguments.source
-    splits = arguments.split or SPLITS
+    splits: Sequence[str] = arguments.split or SPLITS
     _check_splits(source, splits)
     output: Path = arguments.output or Path("shards") / source.resolve().name
     if output.resolve().is_relative_to(source.resolve()):
         raise OutputError(f"{output}: lies inside the source, which is not to be changed")
     training = source / "train"
     classes = class_names(training if training.is_dir() else source / splits[0])
+    unusable = 0
     for split in splits:
-        started = time.monotonic()
-        scan = scan_class_folders(source / split, classes)
-        conversion = Conversion(scan=scan, folder=output / split, split=split, layout=PlanConfig())
-        with ConversionProgress(split, len(scan), int(scan.sizes.sum())) as progress:
-            if arguments.merge:
-                manifest = merge(conversion)
-            else:
-                manifest = convert(conversion, progress.advance, arguments.part)
-        if manifest is None:
-            print(f"{output / split}: part {arguments.part} is written; --merge when all are")
-            continue
-        print(
-            f"{output / split}: {manifest['samples']:,} images of {len(classes):,} classes,"
-            f" {manifest['bytes'] / 1e6:,.1f} MB in {len(manifest['shards']):,} shards,"
-            f" {time.monotonic() - started:.1f} s"
+        conversion = Conversion(
+            scan=scan_class_folders(source / split, classes),
+            folder=output / split,
+            split=split,
+            layout=plan_config(arguments),
+            writing=write_config(arguments),
+        )
+        try:
+            outcome.splits.append(_convert_split(conversion, arguments))
+        except UnusableInputError as error:
+            unusable += len(error.problems)
+            outcome.problems += [
+                {"split": split, **{k: printable(v) for k, v in problem._asdict().items()}}
+                for problem in error.problems
+            ]
+    if unusable:
+        raise DataError(
+            f"{unusable} files or folders cannot be used. Mend or remove them, or run again with"
+            " --on-error skip (or quarantine), which goes on with what is done"
         )
     return 0
 
 
-def _check_splits(source: Path, splits: tuple[str, ...]) -> None:
+def _check_splits(source: Path, splits: Sequence[str]) -> None:
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; expected one that holds train/ and val/")
     for split in splits:
         if not (source / split).is_dir():
             there = sorted(p.name for p in source.iterdir() if p.is_dir())[:5]
-            others = [s for s in splits if (source / s).is_dir()]
+            others = [s for s in SPLITS if (source / s).is_dir()]
             remedy = f"; --split {others[0]} converts what is there" if others else ""
             raise DataError(
                 f"{source}: has no folder {split}/ (it holds {', '.join(there) or 'no folders'}),"
                 f" with one folder for each class in it{remedy}"
             )
+
+
+def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> SplitResult:
+    scan = conversion.scan
+    if arguments.dry_run:
+        return _planned(conversion)
+    workers = _num_workers(conversion, arguments.workers)
+    run = run_in_turn if workers <= 1 else partial(run_in_processes, workers=workers)
+    with ImageProgress(conversion.split, len(scan), int(scan.sizes.sum())) as progress:
+        if arguments.merge:
+            manifest = merge(conversion)
+        else:
+            manifest = convert(conversion, progress.advance, arguments.part, run)
+    if manifest is None:
+        return _result(conversion, "part written", progress.images, seconds=progress.seconds)
+    return _completed(conversion, manifest, progress.seconds)
+
+
+def _num_workers(conversion: Conversion, wanted: int) -> int:
+    if not wanted and len(conversion.scan) < _WORTH_PROCESSES:
+        return 1
+    return min(wanted or available_cores(), conversion.plan().num_shards)
+
+
+def _planned(conversion: Conversion) -> SplitResult:
+    """Say what a run would do; problems in names and folders count as in a real one."""
+    scan = conversion.scan
+    find_finished(conversion)
+    if scan.problems and conversion.writing.on_error == "fail":
+        raise UnusableInputError(list(scan.problems))
+    return _result(
+        conversion,
+        "planned",
+        len(scan),
+        size=shard_bytes(scan.sizes),
+        left_out=len(scan.problems),
+    )
+
+
+def _completed(conversion: Conversion, manifest: Manifest, seconds: float) -> SplitResult:
+    return _result(
+        conversion,
+        "complete",
+        manifest["samples"],
+        size=manifest["bytes"],
+        seconds=seconds,
+        left_out=len(manifest["left_out"]),
+        unusual={f"{u['what']}, {u['action']}": u["images"] for u in manifest["unusual"]},
+    )
+
+
+def _result(
+    conversion: Conversion,
+    state: str,
+    images: int,
+    *,
+    size: int = 0,
+    seconds: float = 0.0,
+    left_out: int = 0,
+    unusual: dict[str, int] | None = None,
+) -> SplitResult:
+    return SplitResult(
+        split=conversion.split,
+        folder=str(conversion.folder),
+        state=state,
+        classes=len(conversion.scan.classes),
+        images=images,
+        bytes=size,
+        shards=conversion.plan().num_shards,
+        seconds=round(seconds, 3),
+        left_out=left_out,
+        unusual=unusual or {},
+        ignored=conversion.scan.ignored,
+    )
+
+
+def _in_words(result: SplitResult) -> str:
+    lines = [
+        f"{result.folder}: {result.state}: {result.images:,} images of {result.classes:,} classes,"
+        f" {result.bytes / 1e6:,.1f} MB in {result.shards:,} shards, {result.seconds:,.1f} s"
+    ]
+    if result.left_out:
+        lines.append(f"  {result.left_out} could not be used and are left out: see report.tsv")
+    lines += [f"  {count:,} images: {what}" for what, count in result.unusual.items()]
+    if result.ignored:
+        names = ", ".join(f"{count} {name}" for name, count in result.ignored.items())
+        lines.append(f"  files that are no images by name, ignored: {names}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,45 @@
-"""A line that shows how far a long conversion is: images/s, MB/s and the time left."""
+"""How far a long job is: images/s, MB/s and the time left, on the error stream.
+
+A moving bar on a terminal; elsewhere, as in the log of a batch job, a line now and then.
+"""
 
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+_LINE_EVERY_S = 30.0
 
-class ConversionProgress:
-    """Progress over the bytes of a split, on the terminal's error stream."""
+
+class ImageProgress:
+    """Progress over the bytes of some images; a context manager.
+
+    Attributes:
+        images: done so far.
+        seconds: since the beginning.
+    """
 
     def __init__(self, title: str, images: int, total_bytes: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[images]:,} of {task.fields[of]:,} images"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-        )
-        self._task = self._progress.add_task(title, total=total_bytes, images=0, of=images, rate="")
+        self.images = 0
+        self._title, self._all_images, self._total = title, images, total_bytes
+        self._bytes = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+                console=Console(file=sys.stderr),
+            )
+            self._task = self._bar.add_task(title, total=total_bytes, text="")
 
-    def __enter__(self) -> "ConversionProgress":
-        self._progress.start()
+    def __enter__(self) -> "ImageProgress":
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -31,14 +48,28 @@ class ConversionProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._started
 
     def advance(self, images: int, size_bytes: int) -> None:
         """Count images as done."""
-        task = self._progress.tasks[0]
-        done, elapsed = task.fields["images"] + images, task.elapsed or 0.0
-        rate = ""
-        if elapsed > 0:
-            speed = (task.completed + size_bytes) / elapsed / 1e6
-            rate = f"{done / elapsed:,.0f} images/s, {speed:,.0f} MB/s"
-        self._progress.update(self._task, advance=size_bytes, images=done, rate=rate)
+        self.images += images
+        self._bytes += size_bytes
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._bytes, text=self._text())
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            left = self.seconds * (self._total / max(1, self._bytes) - 1)
+            print(f"{self._title}: {self._text()}, {left:,.0f} s left", file=sys.stderr, flush=True)
+
+    def _text(self) -> str:
+        seconds = max(self.seconds, 1e-3)
+        return (
+            f"{self.images:,} of {self._all_images:,} images,"
+            f" {self.images / seconds:,.0f} images/s, {self._bytes / seconds / 1e6:,.0f} MB/s"
+        )
