@@ -1,9 +1,7 @@
 """SplitMixer's channel mixers: 1x1 convolutions of parts of the channels (Borji and Lin, 2022).
 
 Settings I to V of the paper, https://arxiv.org/abs/2207.10255, and StrideMixer's sliding window.
-Each maps (B, C, H, W) to the same shape; what a block does not convolve passes through unchanged.
-A part of a channels-last image is multiplied as a matrix with long rows, because a convolution
-would first copy it.
+What a block does not convolve passes through unchanged.
 """
 
 from collections.abc import Sequence
@@ -62,34 +60,49 @@ def make_channel_mixer(
     )
 
 
-class AlternatingPart(nn.Module):
+class ChannelMixer(nn.Module):
+    """A mixer of parts of the channels, in whichever layout the image has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout."""
+        if x.stride(1) == 1:
+            return self.mix(x.permute(0, 2, 3, 1), -1).permute(0, 3, 1, 2)
+        return self.mix(x, 1)
+
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """Contiguous x, its channels in dimension `dim` (1 or -1) -> the same shape."""
+        raise NotImplementedError
+
+
+class AlternatingPart(ChannelMixer):
     """I: the first `part` channels in even blocks, the last `part` in odd ones."""
 
     def __init__(self, dim: int, part: int, block: int) -> None:
         super().__init__()
-        self.start = 0 if block % 2 == 0 else dim - part
-        self.stop = self.start + part
+        self.sizes = (0, part, dim - part) if block % 2 == 0 else (dim - part, part, 0)
         self.mixer = nn.Conv2d(part, part, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        return _convolve_span(x, self.start, self.stop, self.mixer)
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """See ChannelMixer."""
+        return _convolve_middle(x, self.sizes, self.mixer, dim)
 
 
-class OneSegment(nn.Module):
+class OneSegment(ChannelMixer):
     """II: block i convolves segment i mod s; the last segment takes the remainder."""
 
     def __init__(self, dim: int, segments: int, block: int) -> None:
         super().__init__()
-        self.start, self.stop = _segment_bounds(dim, segments)[block % segments]
-        self.mixer = nn.Conv2d(self.stop - self.start, self.stop - self.start, 1)
+        sizes = _segment_sizes(dim, segments)
+        chosen = block % segments
+        self.sizes = (sum(sizes[:chosen]), sizes[chosen], sum(sizes[chosen + 1 :]))
+        self.mixer = nn.Conv2d(sizes[chosen], sizes[chosen], 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        return _convolve_span(x, self.start, self.stop, self.mixer)
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """See ChannelMixer."""
+        return _convolve_middle(x, self.sizes, self.mixer, dim)
 
 
-class SharedSegments(nn.Module):
+class SharedSegments(ChannelMixer):
     """III: all segments, by one convolution."""
 
     def __init__(self, dim: int, segments: int) -> None:
@@ -101,48 +114,46 @@ class SharedSegments(nn.Module):
             )
         self.mixer = nn.Conv2d(dim // segments, dim // segments, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        # The segments join the batch, so nothing is cut or put together.
-        B, C, H, W = x.shape
-        if _is_channels_last(x):
-            tokens = x.permute(0, 2, 3, 1).reshape(-1, self.mixer.in_channels)
-            mixed = F.linear(tokens, self.mixer.weight.flatten(1), self.mixer.bias)
-            return mixed.view(B, H, W, C).permute(0, 3, 1, 2)
-        return self.mixer(x.reshape(-1, self.mixer.in_channels, H, W)).view(B, C, H, W)
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """See ChannelMixer; the segments join the batch, so nothing is cut or put together."""
+        if dim == -1:
+            return _convolve(x.unflatten(-1, (-1, self.mixer.in_channels)), self.mixer, -1).view_as(
+                x
+            )
+        segments = x.reshape(-1, self.mixer.in_channels, *x.shape[2:])
+        return self.mixer(segments).view_as(x)
 
 
-class OwnSegments(nn.Module):
+class OwnSegments(ChannelMixer):
     """IV: all segments, each by its own convolution; the last takes the remainder."""
 
     def __init__(self, dim: int, segments: int) -> None:
         super().__init__()
-        self.bounds = _segment_bounds(dim, segments)
-        self.mixer = nn.ModuleList(nn.Conv2d(b - a, b - a, 1) for a, b in self.bounds)
+        self.sizes = _segment_sizes(dim, segments)
+        self.mixer = nn.ModuleList(nn.Conv2d(size, size, 1) for size in self.sizes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        spans = zip(self.bounds, self.mixer, strict=True)
-        return torch.cat([_convolve(x[:, a:b], conv) for (a, b), conv in spans], dim=1)
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """See ChannelMixer."""
+        parts = zip(x.split(self.sizes, dim), self.mixer, strict=True)
+        return torch.cat([_convolve(part, conv, dim) for part, conv in parts], dim)
 
 
-class OverlappingParts(nn.Module):
+class OverlappingParts(ChannelMixer):
     """V: the first `part` channels, then the last `part` of the result."""
 
     def __init__(self, dim: int, part: int) -> None:
         super().__init__()
-        self.start = dim - part
-        self.stop = part
+        self.part, self.rest = part, dim - part
         self.mixer1 = nn.Conv2d(part, part, 1)
         self.mixer2 = nn.Conv2d(part, part, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        x = _convolve_span(x, 0, self.stop, self.mixer1)
-        return _convolve_span(x, self.start, x.shape[1], self.mixer2)
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """See ChannelMixer."""
+        x = _convolve_middle(x, (0, self.part, self.rest), self.mixer1, dim)
+        return _convolve_middle(x, (self.rest, self.part, 0), self.mixer2, dim)
 
 
-class SlidingWindow(nn.Module):
+class SlidingWindow(ChannelMixer):
     """StrideMixer: one convolution at every position of a window that slides over the channels.
 
     With N positions there are C/N filters; output channel o N + p is filter o at position p.
@@ -157,39 +168,34 @@ class SlidingWindow(nn.Module):
                 f"end at the last channel, and the number of its positions must divide {dim}"
             )
         self.starts = tuple(range(0, dim - window + 1, stride))
-        self.window = window
         self.mixer = nn.Conv2d(window, dim // len(self.starts), 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        parts = [_convolve(x[:, a : a + self.window], self.mixer) for a in self.starts]
-        if _is_channels_last(x):
-            tokens = torch.stack([part.permute(0, 2, 3, 1) for part in parts], dim=-1)
-            return tokens.flatten(3).permute(0, 3, 1, 2)
-        return torch.stack(parts, dim=2).flatten(1, 2)
+    def mix(self, x: Tensor, dim: int) -> Tensor:
+        """See ChannelMixer."""
+        windows = [x.narrow(dim, start, self.mixer.in_channels) for start in self.starts]
+        filtered = [_convolve(window, self.mixer, dim) for window in windows]
+        return torch.stack(filtered, -1 if dim == -1 else 2).view_as(x)
 
 
-def _segment_bounds(dim: int, segments: int) -> Sequence[tuple[int, int]]:
+def _segment_sizes(dim: int, segments: int) -> list[int]:
     size = dim // segments
-    starts = [size * number for number in range(segments)]
-    return list(zip(starts, [*starts[1:], dim], strict=True))
+    return [size] * (segments - 1) + [dim - size * (segments - 1)]
 
 
-def _convolve_span(x: Tensor, start: int, stop: int, conv: nn.Module) -> Tensor:
-    """Channels start to stop of x replaced by their convolution."""
-    parts = (x[:, :start], _convolve(x[:, start:stop], conv), x[:, stop:])
-    return torch.cat([part for part in parts if part.shape[1] > 0], dim=1)
+def _convolve_middle(x: Tensor, sizes: Sequence[int], conv: nn.Module, dim: int) -> Tensor:
+    """The middle one of three parts of x convolved, the others as they are."""
+    # split rather than slices: its backward puts the gradient together in one pass, and in x's
+    # layout, which slices lose; BatchNorm's backward is slow where gradient and image differ.
+    before, middle, after = x.split(sizes, dim)
+    parts = (before, _convolve(middle, conv, dim), after)
+    return torch.cat([part for part in parts if part.shape[dim] > 0], dim)
 
 
-def _convolve(x: Tensor, conv: nn.Module) -> Tensor:
-    """`conv`, a 1x1 convolution, of x, which may be a part of the channels of a larger tensor."""
+def _convolve(x: Tensor, conv: nn.Module, dim: int) -> Tensor:
+    """`conv`, a 1x1 convolution, of x, which may be some of the channels of a larger tensor."""
     assert isinstance(conv, nn.Conv2d)
-    if not _is_channels_last(x):
+    if dim == 1:
         return conv(x)
-    B, C, H, W = x.shape
-    tokens = x.permute(0, 2, 3, 1).reshape(-1, C)  # a view: rows keep the distance they had
-    return F.linear(tokens, conv.weight.flatten(1), conv.bias).view(B, H, W, -1).permute(0, 3, 1, 2)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.stride(1) == 1
+    # As a matrix product, whose rows may lie apart: a convolution would copy x first.
+    rows = x.reshape(-1, x.shape[-1])
+    return F.linear(rows, conv.weight.flatten(1), conv.bias).view(*x.shape[:-1], -1)
