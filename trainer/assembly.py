@@ -38,12 +38,13 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
     share_cores(world)
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
     sources = open_splits(Path(recipe.data.root))
-    on_main(lambda: folder.open(recipe))
     with ExitStack() as stack:
+        stack.enter_context(closing(folder))
+        on_main(lambda: folder.open(recipe))
         trainer = _assemble(recipe, world, stop, folder, sources, stack)
         finished = trainer.fit()
-    if finished:
-        on_main(lambda: folder.write_summary(summarize(trainer)))
+        if finished:
+            on_main(lambda: folder.write_summary(summarize(trainer)))
     return finished
 
 

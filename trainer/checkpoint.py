@@ -128,8 +128,9 @@ def find_latest(root: Path) -> tuple[Path | None, list[str]]:
 
 def find_best(root: Path) -> Path | None:
     """The checkpoint whose evaluation had the highest top-1, the later of equals."""
-    results = {path: read_meta(path).evaluated for path in root.glob("step_*[0-9]")}
-    scores = [(result.top1, path) for path, result in results.items() if result is not None]
+    scores = [
+        (top1, path) for path in root.glob("step_*[0-9]") if (top1 := _top1(path)) is not None
+    ]
     return max(scores)[1] if scores else None
 
 
@@ -215,6 +216,15 @@ def _problem(path: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"meta.json or a file it names cannot be read ({error})"
     return None
+
+
+def _top1(path: Path) -> float | None:
+    """Of the evaluation before a checkpoint; None without one, or where `meta.json` is damaged."""
+    try:
+        evaluated = read_meta(path).evaluated
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return evaluated.top1 if evaluated else None
 
 
 def _prune(root: Path, keep: int) -> None:

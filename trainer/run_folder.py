@@ -41,7 +41,7 @@ class RunFolder:
     def open(self, recipe: Recipe) -> None:
         """Create or continue the folder for `recipe` (rank 0).
 
-        It stays locked until the process ends, however that happens.
+        It stays locked until `close`, or until the process ends, however that happens.
 
         Raises:
             ConfigError: if another process holds it, or it belongs to another recipe.
@@ -50,6 +50,11 @@ class RunFolder:
         self._lock = self._take_lock()
         self._check_recipe(recipe)
         write_atomically(self.path / RECIPE_FILE, yaml_config.dump(recipe))
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        if self._lock is not None:
+            self._lock.close()
 
     def write_summary(self, summary: dict[str, float | int]) -> None:
         """Write `summary.json`, by which other programs know that the run is complete."""
@@ -60,6 +65,7 @@ class RunFolder:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            file.close()
             raise ConfigError(
                 f"{self.path}: another process is training in this folder; wait for it, stop it,"
                 " or choose another run.name"
