@@ -2,6 +2,7 @@
 
 - `source`: the interface. `folder`, `shards`: the formats; `index` belongs to the shards.
 - `scan`, `class_folders`: what there is to convert. `plan`: which sample goes into which shard.
+- `beton_layout`, `beton_source`: FFCV files; `beton`, `beton_conversion` write them.
 - `tar_writer`, `shard_writer`: one shard. `conversion`: all of them, resumable; `manifest`: proof.
 """
 
@@ -13,22 +14,31 @@ if TYPE_CHECKING:
 
 
 def open_source(path: str | Path) -> "Source":
-    """Open the data set at `path`: a folder of class folders, or of shards with their index.
+    """Open the data set at `path`: a folder of class folders, of shards, or with an FFCV file.
+
+    An FFCV file is found as `path` itself, as the one `*.beton` in the folder, and, where there is
+    no folder, as `path`.beton, which is how FFCV's users name a split.
 
     Raises:
         DataError: if there is nothing that can be read, with the reason.
     """
     # The formats are imported when they are needed, so that this package costs nothing.
+    from pipeline.formats.beton_source import BetonSource
     from pipeline.formats.folder import FolderSource
     from pipeline.formats.index import INDEX_NAME
+    from pipeline.formats.pieces import PARTS_FOLDER
     from pipeline.formats.shards import ShardSource
     from pipeline.formats.source import DataError
 
     path = Path(path)
+    if beton := _find_beton(path):
+        return BetonSource(beton)
     if not path.exists():
         raise DataError(f"{path}: there is no such folder; make shards with tools/make_shards.py")
     if not path.is_dir():
-        raise DataError(f"{path}: a file; expected a folder of shards or of class folders")
+        raise DataError(
+            f"{path}: a file; expected a folder of shards or of class folders, or a .beton"
+        )
     if (path / INDEX_NAME).exists():
         return ShardSource(path)
     if shards := sorted(path.glob("*.tar")) or sorted(path.glob("*.tar.part")):
@@ -36,6 +46,24 @@ def open_source(path: str | Path) -> "Source":
             f"{path}: holds shards ({shards[0].name}, ...) but no {INDEX_NAME}: the conversion is"
             " not finished, or another program made them. Run tools/make_shards.py (again)"
         )
+    if (path / PARTS_FOLDER).is_dir():
+        raise DataError(f"{path}: the conversion is not finished; run tools/make_shards.py again")
     if (path / "train").is_dir():
         raise DataError(f"{path}: holds splits; open one of them, such as {path / 'train'}")
     return FolderSource(path)
+
+
+def _find_beton(path: Path) -> Path | None:
+    """Return the FFCV file that `path` stands for."""
+    if path.is_file():
+        return path if path.suffix == ".beton" else None
+    if not path.exists():
+        beside = path.with_name(f"{path.name}.beton")
+        return beside if beside.is_file() else None
+    inside = sorted(path.glob("*.beton"))
+    if len(inside) > 1:
+        from pipeline.formats.source import DataError
+
+        names = ", ".join(file.name for file in inside)
+        raise DataError(f"{path}: holds several FFCV files ({names}); open one of them")
+    return inside[0] if inside else None

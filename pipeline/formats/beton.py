@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
 from ffcv.memory_allocator import MemoryAllocator
@@ -25,6 +26,9 @@ from pipeline.formats.beton_layout import JPEG_MODE
 from pipeline.formats.image_check import UnusableImageError, decoded
 from pipeline.formats.image_header import ImageHeader
 from pipeline.formats.pixels import as_rgb
+
+ENCODER = f"OpenCV {cv2.__version__}"
+"""With which FFCV resizes and encodes."""
 
 _CHUNK = 100
 _FFCV_CHANNELS = (1, 3)
