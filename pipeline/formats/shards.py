@@ -1,6 +1,7 @@
 """WebDataset shards read at random: any sample by index, as a view into a memory-mapped tar."""
 
 import mmap
+import os
 import resource
 import threading
 import zlib
@@ -41,7 +42,7 @@ class ShardSource:
         self._max_maps = _allow_open_files(len(self._index.shards))
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type["ShardSource"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["ShardSource"], tuple[object, ...]]:
         return type(self), (self._folder,)
 
     @property
@@ -106,17 +107,23 @@ class ShardSource:
         mapped = self._maps.get(shard)
         if mapped is not None:
             return mapped
+        descriptor = self._open(shard)
+        try:
+            content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(descriptor)
         with self._lock:
             if len(self._maps) >= self._max_maps:
                 self._maps.pop(next(iter(self._maps)))  # views in use keep their map alive
-            path = self._folder / self._index.shards[shard].name
-            try:
-                with path.open("rb") as file:
-                    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-            self._maps[shard] = np.frombuffer(content, np.uint8)
-            return self._maps[shard]
+            return self._maps.setdefault(shard, np.frombuffer(content, np.uint8))
+
+    def _open(self, shard: int) -> int:
+        """Return a descriptor of the shard's file."""
+        path = self._folder / self._index.shards[shard].name
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
     def _check_shards(self) -> None:
         for shard in self._index.shards:

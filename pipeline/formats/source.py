@@ -4,7 +4,8 @@ No decoding, no randomness, no torch: any source feeds any loader.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,4 +77,17 @@ class Source(Protocol):
 
     def describe(self, index: int) -> str:
         """Where sample `index` lies, for messages: file, and key or offset."""
+        ...
+
+
+@runtime_checkable
+class FollowsOrder(Protocol):
+    """A source that fetches samples ahead of their use when it knows their order."""
+
+    def following(self, order: NDArray[np.int64]) -> AbstractContextManager[None]:
+        """Fetch the samples of `order`, which all ranks together are going to read, ahead.
+
+        Raises:
+            DataError: if that order cannot be followed, with the remedy.
+        """
         ...

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline import draws
 from pipeline.batch import IGNORE_LABEL, Placement
 from pipeline.config import DataConfig
-from pipeline.formats.source import DataError, Sample, Source
+from pipeline.formats.source import DataError, FollowsOrder, Sample, Source
 from pipeline.order import NO_SAMPLE, epoch_order, num_rank_batches, rank_batches
 
 _log = logging.getLogger(__name__)
@@ -120,8 +121,9 @@ class EncodedBatches:
         Raises:
             ValueError: if `start` is not within the epoch.
         """
+        order = self._order(epoch)
         blocks = rank_batches(
-            self._order(epoch),
+            order,
             rank=self._placement.rank,
             world_size=self._placement.world_size,
             batch_size=self.batch_size,
@@ -129,7 +131,8 @@ class EncodedBatches:
             start=start,
             pad=not self._training,
         )
-        return self._read_ahead(epoch, blocks)
+        rest = order[start * self.batch_size * self._placement.world_size :]
+        return self._read_ahead(epoch, blocks, rest)
 
     def judge(self, batch: EncodedBatch, reasons: dict[int, str]) -> int:
         """Decide about images that cannot be decoded; return how many gray ones replace them.
@@ -169,19 +172,20 @@ class EncodedBatches:
         return self.source.storage_order[order] if window else order
 
     def _read_ahead(
-        self, epoch: int, blocks: Iterable[NDArray[np.int64]]
+        self, epoch: int, blocks: Iterable[NDArray[np.int64]], order: NDArray[np.int64]
     ) -> Generator[EncodedBatch]:
         reading: deque[Future[EncodedBatch]] = deque()
-        try:
-            for indices in blocks:
-                reading.append(self._pool.submit(self._read, epoch, indices))
-                if len(reading) > _READ_AHEAD:
+        with _following(self.source, order):
+            try:
+                for indices in blocks:
+                    reading.append(self._pool.submit(self._read, epoch, indices))
+                    if len(reading) > _READ_AHEAD:
+                        yield reading.popleft().result()
+                while reading:
                     yield reading.popleft().result()
-            while reading:
-                yield reading.popleft().result()
-        finally:
-            for future in reading:
-                future.cancel()
+            finally:
+                for future in reading:
+                    future.cancel()
 
     def _read(self, epoch: int, indices: NDArray[np.int64]) -> EncodedBatch:
         wanted = indices[indices != NO_SAMPLE]
@@ -224,3 +228,7 @@ class EncodedBatches:
             draws.flips(crop, seed=self._seed, epoch=epoch, samples=indices),
             draws.bicubic(crop, seed=self._seed, epoch=epoch, samples=indices),
         )
+
+
+def _following(source: Source, order: NDArray[np.int64]) -> AbstractContextManager[None]:
+    return source.following(order) if isinstance(source, FollowsOrder) else nullcontext()

@@ -1,0 +1,198 @@
+"""Shards at a URL as a `Source`: read through the cache, fetched ahead in the order of an epoch."""
+
+import hashlib
+import json
+import mmap
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats.files import write_atomically
+from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.manifest import MANIFEST_NAME
+from pipeline.formats.read_ahead import ReadAhead, ShardUse
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.retry import Retry, StorageError
+from pipeline.formats.shard_cache import CacheConfig, ShardCache
+from pipeline.formats.shards import ShardSource
+from pipeline.formats.source import DataError, Sample
+
+_BLOCK_BYTES = 8 << 20
+_ROOM_WAIT_S = 60.0
+_POLL_S = 0.1
+_DOWNLOADS = 2
+"""Of a shard that arrives damaged."""
+
+
+class _FetchError(DataError):
+    """A shard does not arrive, as opposed to one whose copy is damaged."""
+
+
+class RemoteShardSource(ShardSource):
+    """A remote folder of shards. Pickles as its URL and the cache's place."""
+
+    def __init__(self, url: str, cache: CacheConfig, retry: Retry | None = None) -> None:
+        """Fetch the index, unless the cache has it.
+
+        Raises:
+            DataError: naming the URL, if it cannot be read or its shards are not complete.
+        """
+        self._remote = RemoteFolder(url, retry or Retry())
+        self._place = cache
+        sha256 = _index_sha256(self._remote)
+        self._cache = ShardCache(cache, f"{url} {sha256}")
+        if not (self._cache.folder / INDEX_NAME).exists():
+            content = _read(self._remote, INDEX_NAME)
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise DataError(f"{url}: {INDEX_NAME} is not the one of {MANIFEST_NAME}")
+            write_atomically(self._cache.folder / INDEX_NAME, content)
+        super().__init__(self._cache.folder)
+        self._sizes = np.array([shard.size_bytes for shard in self._index.shards], np.int64)
+        self._ahead: ReadAhead | None = None
+
+    def __reduce__(self) -> tuple[type["RemoteShardSource"], tuple[str, CacheConfig, Retry]]:
+        return type(self), (self._remote.url, self._place, self._remote.retry)
+
+    def describe(self, index: int) -> str:
+        """URL of the shard, key and offset."""
+        url = self._remote.locate(self._index.shards[self._shard[index]].name)
+        return f"{url}: {self._keys[index]} at byte {self._offset[index]}"
+
+    def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
+        """Return the samples at `indices`; a shard whose copy was damaged is fetched again."""
+        if self._ahead is not None:
+            for shard in np.unique(self._shard[np.asarray(indices, np.int64)]).tolist():
+                self._ahead.notice(shard)
+        try:
+            return super().read_many(indices)
+        except _FetchError:
+            raise
+        except DataError:
+            return [self._read_anew(int(index)) for index in indices]
+
+    @contextmanager
+    def following(self, order: NDArray[np.int64]) -> Iterator[None]:
+        """Fetch the shards of the samples in `order` ahead of their use.
+
+        Raises:
+            DataError: if more shards are needed at once than the cache may hold.
+        """
+        use = ShardUse(self._shard[order], self._sizes)
+        limit = self._cache.limit_bytes
+        if (peak := use.peak_bytes()) > limit:
+            raise DataError(
+                f"{self._remote.url}: reading in this order needs {peak / 1e9:,.1f} GB of shards at"
+                f" once, and the cache may take {limit / 1e9:,.1f} GB: raise data.cache_gb, or set"
+                " data.window to the number of shards that are shuffled together (lower it if it"
+                " is set)"
+            )
+        ahead = ReadAhead(
+            use, limit_bytes=limit, fetch=partial(self._fetch, wait=False), release=self._release
+        )
+        self._ahead = ahead
+        try:
+            yield
+        finally:
+            ahead.close()
+            if self._ahead is ahead:
+                self._ahead = None
+
+    def _check_shards(self) -> None:
+        """Sizes are checked when shards arrive."""
+
+    def _open(self, shard: int) -> int:
+        name = self._index.shards[shard].name
+        deadline = time.monotonic() + _ROOM_WAIT_S
+        while (descriptor := self._cache.open(name)) is None:
+            if not self._fetch(shard, wait=True):
+                if time.monotonic() > deadline:
+                    raise _FetchError(
+                        f"{self._remote.locate(name)}: the cache, {self._cache.folder.parent}, is"
+                        " full of shards that are in use; raise data.cache_gb"
+                    )
+                time.sleep(_POLL_S)
+        return descriptor
+
+    def _fetch(self, shard: int, *, wait: bool) -> bool:
+        entry = self._index.shards[shard]
+        url = self._remote.locate(entry.name)
+        try:
+            return self._cache.add(
+                entry.name, entry.size_bytes, partial(self._download, shard), wait=wait
+            )
+        except StorageError as error:
+            raise _FetchError(str(error)) from error
+        except OSError as error:
+            raise _FetchError(f"{url}: cannot be fetched: {error.strerror or error}") from error
+
+    def _download(self, shard: int, part: Path) -> None:
+        """Fetch a shard block by block, so that a dropped connection costs one block."""
+        entry = self._index.shards[shard]
+        for attempts_left in reversed(range(_DOWNLOADS)):
+            with part.open("r+b") as file:
+                for start in range(0, entry.size_bytes, _BLOCK_BYTES):
+                    end = min(start + _BLOCK_BYTES, entry.size_bytes)
+                    file.write(self._remote.read_range(entry.name, start, end))
+            if (damaged := self._damaged(shard, part)) is None:
+                return
+            if not attempts_left:
+                where = self.describe(damaged)
+                raise _FetchError(f"{where}: arrives damaged: its checksum does not hold")
+
+    def _damaged(self, shard: int, path: Path) -> int | None:
+        """Return the first sample in the file at `path` whose checksum does not hold."""
+        if not self._index.has_checksums:
+            return None
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for index in np.flatnonzero(self._shard == shard).tolist():
+                start = int(self._offset[index])
+                content = data[start : start + int(self._length[index])]
+                if zlib.crc32(content) != self._crc32[index]:
+                    return index
+        return None
+
+    def _read_anew(self, index: int) -> Sample:
+        """Read a sample; if its shard is damaged in the cache, from a new copy."""
+        try:
+            return self._read(index)
+        except _FetchError:
+            raise
+        except DataError:
+            shard = int(self._shard[index])
+            self._release([shard])
+            self._cache.remove(self._index.shards[shard].name)
+            return self._read(index)
+
+    def _release(self, shards: Iterable[int]) -> None:
+        with self._lock:
+            for shard in shards:
+                self._maps.pop(shard, None)
+
+
+def _index_sha256(remote: RemoteFolder) -> str:
+    url = remote.locate(MANIFEST_NAME)
+    try:
+        return json.loads(_read(remote, MANIFEST_NAME))["index"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{url}: not a manifest of shards: {error}") from error
+
+
+def _read(remote: RemoteFolder, name: str) -> bytes:
+    url = remote.locate(name)
+    try:
+        return remote.read(name)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{url}: there is no such file; the conversion is not finished, or this is not a folder"
+            " of shards that tools/make_shards.py made"
+        ) from error
+    except (OSError, StorageError) as error:
+        raise DataError(str(error)) from error

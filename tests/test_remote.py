@@ -1,0 +1,219 @@
+"""Shards and images at URLs: the same samples, whatever the network does, within a bounded disk."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from pipeline.formats import open_source
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.remote_shards import RemoteShardSource
+from pipeline.formats.retry import Retry, StorageError
+from pipeline.formats.shard_cache import CacheConfig
+from pipeline.formats.source import DataError
+from tests.storage_servers import http_server
+from tools.make_shards import main as make_shards
+
+RETRY = Retry(attempts=4, first_wait_s=0.001)
+
+
+@pytest.fixture(scope="module")
+def shards(image_folder, tmp_path_factory):
+    """train/ in seven shards, val/ in three. Read-only."""
+    output = tmp_path_factory.mktemp("shards")
+    assert make_shards([str(image_folder), "--output", str(output), "--shard-samples", "9"]) == 0
+    return output
+
+
+@pytest.fixture
+def served(shards):
+    with http_server(shards) as (url, faults):
+        yield f"{url}/train", faults
+
+
+def _shard_bytes(folder):
+    return sorted(path.stat().st_size for path in folder.glob("*.tar"))
+
+
+def _cache(tmp_path, limit_bytes=10**9):
+    return CacheConfig(folder=tmp_path / "cache", limit_bytes=limit_bytes)
+
+
+def _held(tmp_path):
+    return sum(p.stat().st_size for p in (tmp_path / "cache").glob("*/*.tar*"))
+
+
+def _assert_same_samples(source, other):
+    assert (source.classes, len(source)) == (other.classes, len(other))
+    assert source.shard_sizes == other.shard_sizes
+    np.testing.assert_array_equal(source.storage_order, other.storage_order)
+    everything = range(len(source))
+    for a, b in zip(source.read_many(everything), other.read_many(everything), strict=True):
+        assert a._replace(data=None) == b._replace(data=None)
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_remote_shards_are_the_local_ones(served, shards, tmp_path):
+    source = RemoteShardSource(served[0], _cache(tmp_path), RETRY)
+    _assert_same_samples(source, open_source(shards / "train"))
+    _assert_same_samples(pickle.loads(pickle.dumps(source)), source)
+
+
+def test_shards_in_the_cache_are_not_fetched_again(served, tmp_path):
+    url, faults = served
+    for _ in range(2):
+        RemoteShardSource(url, _cache(tmp_path), RETRY).read_many(range(62))
+    assert faults.count("train-000003.tar") == 1
+    assert faults.count("index.arrow") == 1
+
+
+def test_dropped_connections_are_tried_again(served, shards, tmp_path):
+    url, faults = served
+    faults.drop, faults.refuse = 3, 2
+    retry = Retry(attempts=8, first_wait_s=0.001)
+    source = RemoteShardSource(url, _cache(tmp_path), retry)
+    faults.drop, faults.refuse = 4, 3
+    _assert_same_samples(source, open_source(shards / "train"))
+
+
+def test_server_that_stays_away_is_named_with_the_shard(served, tmp_path):
+    url, faults = served
+    source = RemoteShardSource(url, _cache(tmp_path), RETRY)
+    faults.is_down = True
+    with pytest.raises(DataError, match=rf"{url}/train-00000\d\.tar: .*503"):
+        source.read_many(range(62))
+
+
+def test_folder_without_manifest_is_no_finished_conversion(served, tmp_path):
+    url = served[0].removesuffix("/train")
+    with pytest.raises(DataError, match=rf"{url}/manifest.json: there is no such file; the conv"):
+        RemoteShardSource(url, _cache(tmp_path), RETRY)
+
+
+def test_unknown_scheme_is_refused(tmp_path):
+    with pytest.raises(DataError, match="ftp://x/y: unknown scheme ftp://; there are s3://"):
+        RemoteShardSource("ftp://x/y", _cache(tmp_path))
+
+
+def test_shard_that_arrives_damaged_is_named(served, tmp_path):
+    url, faults = served
+    faults.flip = "train-000002.tar"
+    source = RemoteShardSource(url, _cache(tmp_path), RETRY)
+    with pytest.raises(DataError, match=rf"{url}/train-000002.tar: n\d+/.* arrives damaged"):
+        source.read_many(range(62))
+    assert faults.count("train-000002.tar") == 2
+
+
+def test_copy_that_is_damaged_on_the_disk_is_fetched_again(served, shards, tmp_path):
+    url, faults = served
+    RemoteShardSource(url, _cache(tmp_path), RETRY).read_many(range(62))
+    copy = next((tmp_path / "cache").glob("*/train-000004.tar"))
+    content = bytearray(copy.read_bytes())
+    content[2000] ^= 4
+    copy.write_bytes(content)
+    source = RemoteShardSource(url, _cache(tmp_path), RETRY)
+    _assert_same_samples(source, open_source(shards / "train"))
+    assert faults.count("train-000004.tar") == 2
+
+
+def test_other_data_at_the_same_url_is_not_taken_from_the_cache(shards, tmp_path):
+    with http_server(shards) as (url, _):
+        RemoteShardSource(f"{url}/train", _cache(tmp_path), RETRY).read_many(range(62))
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site/train").symlink_to(shards / "val")
+    with http_server(tmp_path / "site") as (url, _):
+        source = RemoteShardSource(f"{url}/train", _cache(tmp_path), RETRY)
+        _assert_same_samples(source, open_source(shards / "val"))
+
+
+def test_cache_never_holds_more_than_its_limit(served, shards, tmp_path):
+    sizes = _shard_bytes(shards / "train")
+    limit = sum(sizes[-3:])
+    source = RemoteShardSource(served[0], _cache(tmp_path, limit), RETRY)
+    local = open_source(shards / "train")
+    order = source.storage_order
+    with source.following(order):
+        for block in np.array_split(order, 20):
+            samples = source.read_many(block)
+            assert _held(tmp_path) <= limit
+            for sample, expected in zip(samples, local.read_many(block), strict=True):
+                np.testing.assert_array_equal(sample.data, expected.data)
+            del sample, samples  # views hold their shard in the cache
+
+
+def test_order_that_needs_more_than_the_cache_is_refused(served, shards, tmp_path):
+    sizes = _shard_bytes(shards / "train")
+    source = RemoteShardSource(served[0], _cache(tmp_path, sum(sizes) - 1), RETRY)
+    with (
+        pytest.raises(
+            DataError, match=r"needs .* GB of shards at once.*data.cache_gb.*data.window"
+        ),
+        source.following(np.arange(len(source))),
+    ):
+        pass
+
+
+def test_shards_are_fetched_before_they_are_read(served, tmp_path):
+    url, faults = served
+    source = RemoteShardSource(url, _cache(tmp_path), RETRY)
+    arrived = threading.Event()
+    with source.following(source.storage_order):
+        for _ in range(1000):
+            if len(list((tmp_path / "cache").glob("*/*.tar"))) == 7:
+                break
+            arrived.wait(0.01)
+        faults.is_down = True
+        source.read_many(range(62))
+
+
+def test_sources_that_share_a_cache_fetch_each_shard_once(served, shards, tmp_path):
+    url, faults = served
+    sources = [RemoteShardSource(url, _cache(tmp_path), RETRY) for _ in range(4)]
+    expected = [s.data.tobytes() for s in open_source(shards / "train").read_many(range(62))]
+    wrong = []
+
+    def read(source):
+        with source.following(np.arange(62)):
+            found = [s.data.tobytes() for s in source.read_many(np.arange(62))]
+        wrong.extend(a != b for a, b in zip(found, expected, strict=True) if a != b)
+
+    threads = [threading.Thread(target=read, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert [faults.count(f"train-{i:06d}.tar") for i in range(7)] == [1] * 7
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(served, shards, tmp_path):
+    largest = _shard_bytes(shards / "train")[-1]
+    source = RemoteShardSource(served[0], _cache(tmp_path, largest), RETRY)
+    orphan = next((tmp_path / "cache").glob("*/index.arrow")).with_name("train-000001.tar.part")
+    orphan.write_bytes(bytes(largest))
+    source.read_many(source.storage_order[:1])
+    assert not orphan.exists()
+
+
+def test_shard_larger_than_the_cache_is_refused(served, tmp_path):
+    source = RemoteShardSource(served[0], _cache(tmp_path, 1000), RETRY)
+    with pytest.raises(
+        DataError, match=r"more than the cache may hold, 1,000; raise data.cache_gb"
+    ):
+        source.read_many([0])
+
+
+def test_missing_file_is_not_tried_again(served):
+    url, faults = served
+    with pytest.raises(FileNotFoundError):
+        RemoteFolder(url, RETRY).read("nothing.tar")
+    assert faults.count("nothing.tar") == 1
+
+
+def test_service_that_fails_is_tried_as_often_as_said(served):
+    url, faults = served
+    faults.is_down = True
+    with pytest.raises(StorageError, match=rf"{url}/manifest.json: .*503"):
+        RemoteFolder(url, RETRY).read("manifest.json")
+    assert faults.count("manifest.json") == RETRY.attempts
