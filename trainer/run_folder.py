@@ -7,13 +7,17 @@ of ranks, another ZeRO stage or other bookkeeping, but never with a recipe that 
 import dataclasses
 import fcntl
 import json
+import logging
 import os
+import time
 from pathlib import Path
 from typing import TextIO
 
 from trainer import yaml_config
 from trainer.recipe import Recipe
 from trainer.yaml_config import ConfigError
+
+_log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -31,8 +35,10 @@ def write_atomically(path: Path, text: str) -> None:
 class RunFolder:
     """Where a run's files lie."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = 30.0) -> None:
+        """Name the files below `path`; `patience_s` is how long `open` waits for the lock."""
         self.path = path
+        self._patience_s = patience_s
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
@@ -61,16 +67,22 @@ class RunFolder:
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
 
     def _take_lock(self) -> TextIO:
+        """Lock the folder; a run that was just told to stop is given time to save."""
         file = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise ConfigError(
-                f"{self.path}: another process is training in this folder; wait for it, stop it,"
-                " or choose another run.name"
-            ) from None
-        return file
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            except OSError:
+                if time.monotonic() >= deadline:
+                    file.close()
+                    raise ConfigError(
+                        f"{self.path}: another process is training in this folder; wait for it,"
+                        " stop it, or choose another run.name"
+                    ) from None
+            _log.warning("%s: another process is there; waiting for it to end", self.path)
+            time.sleep(min(5.0, self._patience_s))
 
     def _check_recipe(self, recipe: Recipe) -> None:
         path = self.path / RECIPE_FILE
