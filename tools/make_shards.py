@@ -17,7 +17,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -29,15 +28,15 @@ from pipeline.formats.conversion import (
     convert,
     find_finished,
     merge,
-    run_in_turn,
 )
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
 from pipeline.formats.plan import shard_bytes
 from pipeline.formats.source import DataError
-from pipeline.formats.workers import WorkerError, run_in_processes
+from pipeline.formats.workers import WorkerError
 from tools.progress import ImageProgress
-from tools.shard_options import add_shard_options, available_cores, plan_config, write_config
+from tools.shard_options import add_shard_options
+from tools.targets import add_target_options, new_conversion, new_runner
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -46,8 +45,6 @@ EXIT_IO = 74
 EXIT_INTERRUPTED = 75
 
 SPLITS = ("train", "val")
-_WORTH_PROCESSES = 5000
-"""Fewer images are done before processes have started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +119,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     sharing.add_argument(
         "--merge", action="store_true", help="complete what was written with --part"
     )
+    add_target_options(parser)
     add_shard_options(parser)
     return parser.parse_args(argv)
 
@@ -170,13 +168,8 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     classes = class_names(training if training.is_dir() else source / splits[0])
     unusable = 0
     for split in splits:
-        conversion = Conversion(
-            scan=scan_class_folders(source / split, classes),
-            folder=output / split,
-            split=split,
-            layout=plan_config(arguments),
-            writing=write_config(arguments),
-        )
+        scan = scan_class_folders(source / split, classes)
+        conversion = new_conversion(arguments, scan=scan, folder=output / split, split=split)
         try:
             outcome.splits.append(_convert_split(conversion, arguments))
         except UnusableInputError as error:
@@ -211,8 +204,7 @@ def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> Spl
     scan = conversion.scan
     if arguments.dry_run:
         return _planned(conversion)
-    workers = _num_workers(conversion, arguments.workers)
-    run = run_in_turn if workers <= 1 else partial(run_in_processes, workers=workers)
+    run = new_runner(arguments, conversion)
     with ImageProgress(conversion.split, len(scan), int(scan.sizes.sum())) as progress:
         if arguments.merge:
             manifest = merge(conversion)
@@ -221,12 +213,6 @@ def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> Spl
     if manifest is None:
         return _result(conversion, "part written", progress.images, seconds=progress.seconds)
     return _completed(conversion, manifest, progress.seconds)
-
-
-def _num_workers(conversion: Conversion, wanted: int) -> int:
-    if not wanted and len(conversion.scan) < _WORTH_PROCESSES:
-        return 1
-    return min(wanted or available_cores(), conversion.plan().num_shards)
 
 
 def _planned(conversion: Conversion) -> SplitResult:

@@ -65,7 +65,8 @@ class BetonConversion(Conversion):
         del shared["shard_bytes"], shared["shard_samples"], shared["json_member"]
         encoder = "" if self.beton.mode == "copy" else ENCODER
         writer = f"ffcv {metadata.version('ffcv')}"
-        return {**shared, **asdict(self.beton), "encoder": encoder, "writer": writer}
+        own = {f"ffcv_{name}": value for name, value in asdict(self.beton).items()}
+        return {**shared, **own, "encoder": encoder, "writer": writer}
 
 
 def run_beton(config: BetonConfig, threads: int) -> RunJobs:
