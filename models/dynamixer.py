@@ -3,9 +3,10 @@
 Equations are the paper's, https://arxiv.org/abs/2201.12083; attribute names follow the authors'
 checkpoints. Shapes: B batch, H W token grid, C channels, S segments of C/S channels.
 
-The arithmetic is arranged for few passes over memory: one product makes all that is linear in the
-block's input, the generated matrices have their softmax in the last dimension, and the branch
-weights come before the branches: a linear layer's mean output is the layer of the mean input.
+The arithmetic is arranged for few passes over memory. One product reduces the tokens for both axes;
+the generated matrices have their softmax in the last dimension; the branch weights come before the
+branches (a linear layer's mean output is the layer of the mean input), so that where an image has
+many tokens, branches, their weighted sum and `proj` become one product with a matrix per image.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ class DynaMix(nn.Module):
     """Columns mixed, rows mixed and a channel map, summed with weights per image and channel.
 
     Args:
+        dim: channels C.
+        num_tokens: tokens of an image, H x W.
         op_h: mixes the tokens of a column, None for no such branch.
         op_w: mixes the tokens of a row; may be the same module as `op_h`.
         channel: whether there is a channel branch.
@@ -34,6 +37,7 @@ class DynaMix(nn.Module):
     def __init__(
         self,
         dim: int,
+        num_tokens: int,
         *,
         op_h: MixingOp | None,
         op_w: MixingOp | None,
@@ -51,55 +55,72 @@ class DynaMix(nn.Module):
         self.mlp_c = nn.Linear(dim, dim, bias=False) if channel else None
         self.reweight = Reweight(dim, num_branches) if reweight else None
         self.proj = nn.Linear(dim, dim)
+        # Making the matrix takes Q C^3 multiplications per image, its use saves N C^2.
+        self.is_folded = reweight and num_tokens > num_branches * dim
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        compressed_h, compressed_w, channel = self._input_product(x)
-        branches: list[tuple[Tensor, nn.Linear | None]] = []
+        compressed_h, compressed_w = self._compressed(x)
+        sources: list[tuple[Tensor, nn.Linear]] = []  # a branch is the layer of the tokens
         if self.mix_h is not None:
             columns = None if compressed_h is None else compressed_h.transpose(1, 2)
             mixed = self.mix_h(x.transpose(1, 2), columns).transpose(1, 2)
-            branches.append((mixed, self.mix_h.out))
+            sources.append((mixed.flatten(3), self.mix_h.out))
         op_w = self.mix_h if self.is_shared else self.mix_w
         if op_w is not None:
-            branches.append((op_w(x, compressed_w), op_w.out))
-        if channel is not None:
-            branches.append((channel, None))
-        return self.proj(self._fuse(branches))
+            sources.append((op_w(x, compressed_w).flatten(3), op_w.out))
+        if self.mlp_c is not None:
+            sources.append((x, self.mlp_c))
+        return self._fuse(sources)
 
-    def _fuse(self, branches: list[tuple[Tensor, nn.Linear | None]]) -> Tensor:
-        """Sum over branches of weight * layer(tokens); `layer` None is the identity."""
-        outputs = [t if layer is None else layer(t.flatten(3)) for t, layer in branches]
+    def _compressed(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the column and the row operation need of `compress`, in one product."""
+        columns = None if self.mix_h is None else self.mix_h.compress
+        rows = None if self.mix_w is None else self.mix_w.compress
+        if columns is None or rows is None:
+            alone = columns or rows
+            compressed = None if alone is None else alone(x)
+            return compressed, compressed
+        weight = torch.cat([columns.weight, rows.weight])
+        bias = torch.cat([columns.bias, rows.bias])
+        features_h, features_w = F.linear(x, weight, bias).split(
+            [columns.out_features, rows.out_features], dim=-1
+        )
+        return features_h, features_w
+
+    def _fuse(self, sources: list[tuple[Tensor, nn.Linear]]) -> Tensor:
+        """Project the sum of the branches, weighted or plain."""
         if self.reweight is None:
-            return sum(outputs[1:], start=outputs[0])
-        means = [t.mean(dim=(1, 2)).flatten(1) for t, _ in branches]
-        means = [
-            m if layer is None else layer(m) for m, (_, layer) in zip(means, branches, strict=True)
+            return self.proj(_add([layer(tokens) for tokens, layer in sources]))
+        means = [layer(tokens.mean(dim=(1, 2))) for tokens, layer in sources]
+        weights = self.reweight(_add(means))
+        if self.is_folded:
+            return self._folded(sources, weights)
+        return self.proj(weighted_sum([layer(tokens) for tokens, layer in sources], weights))
+
+    def _folded(self, sources: list[tuple[Tensor, nn.Linear]], weights: Tensor) -> Tensor:
+        """The same as one product over the concatenated tokens of the branches.
+
+        proj(sum_q a_q * (W_q t_q + b_q)) = [proj a_q W_q]_q [t_q]_q + proj(sum_q a_q * b_q).
+        """
+        layers = [layer for _, layer in sources]
+        scaled = self.proj.weight * weights[:, :, None, :]  # (Q, B, C, C)
+        matrix = torch.cat(
+            [left @ layer.weight for left, layer in zip(scaled, layers, strict=True)], dim=-1
+        )
+        biases = [
+            a * layer.bias
+            for a, layer in zip(weights, layers, strict=True)
+            if layer.bias is not None  # `mlp_c` has none
         ]
-        return weighted_sum(outputs, self.reweight(sum(means[1:], start=means[0])))
-
-    def _input_product(self, x: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """`compress` of both axes and `mlp_c`, whichever exist, as one product."""
-        layers = [
-            None if self.mix_h is None else self.mix_h.compress,
-            None if self.mix_w is None else self.mix_w.compress,
-            self.mlp_c,
-        ]
-        present = [layer for layer in layers if layer is not None]
-        if not present:
-            return None, None, None
-        weight = torch.cat([layer.weight for layer in present])
-        product = F.linear(x, weight)
-        parts = iter(product.split([layer.out_features for layer in present], dim=-1))
-        results = [None if layer is None else _add_bias(next(parts), layer) for layer in layers]
-        if self.is_shared:
-            results[1] = results[0]
-        return results[0], results[1], results[2]
+        offset = self.proj(_add(biases)) if biases else self.proj.bias.expand(len(matrix), -1)
+        tokens = torch.cat([tokens for tokens, _ in sources], dim=-1)
+        folded = torch.baddbmm(offset[:, None, :], tokens.flatten(1, 2), matrix.transpose(1, 2))
+        return folded.view(tokens.shape[:3] + offset.shape[1:])
 
 
-def _add_bias(x: Tensor, layer: nn.Linear) -> Tensor:
-    # Added here, not in the product: `mlp_c`, the large part, has none.
-    return x if layer.bias is None else x + layer.bias
+def _add(terms: Sequence[Tensor]) -> Tensor:
+    return sum(terms[1:], start=terms[0])
 
 
 class DynaMixer(Pyramid):
@@ -158,7 +179,9 @@ class DynaMixer(Pyramid):
 
             op_h = op(grid[0]) if column else None
             op_w = op_h if shared else op(grid[1]) if row else None
-            return DynaMix(dim, op_h=op_h, op_w=op_w, channel=channel, reweight=reweight)
+            return DynaMix(
+                dim, grid[0] * grid[1], op_h=op_h, op_w=op_w, channel=channel, reweight=reweight
+            )
 
         super().__init__(
             make_mixer,
