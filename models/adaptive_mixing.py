@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers import softmax
+from models.resampling import PositionIndexed, announce, resample
 
 MixingMode = Literal[
     "linear-softmax",
@@ -36,7 +37,7 @@ TENSOR_CORE_ROWS = 8
 """16-bit matrix products want rows of a multiple of 16 bytes; others take a slower kernel."""
 
 
-class AdaptiveMixing(nn.Module):
+class AdaptiveMixing(PositionIndexed):
     """Mixes the tokens inside each window of a channels-last grid.
 
     Args:
@@ -166,6 +167,26 @@ class AdaptiveMixing(nn.Module):
         padding = (0, -n % align, 0, 0, 0, -self.bank_size % align_bank)
         return (F.pad(matrices, padding) if any(padding) else matrices).transpose(0, 1)
 
+    def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Take the bank of another, square, window: offsets and tokens are positions."""
+        bank = state_dict.get(f"{prefix}weight_bank")
+        if bank is None or bank.shape == self.weight_bank.shape:
+            return
+        h, w = self.window
+        entries = math.isqrt(bank.shape[-1])
+        if bank.ndim != self.weight_bank.ndim or entries**2 != bank.shape[-1]:
+            return
+        if self.bank == "relative":
+            old = (entries + 1) // 2
+            resampled = _resample_axes(bank, ((1, 2 * h - 1), (2, 2 * w - 1)), entries)
+        else:
+            old = entries
+            resampled = _resample_axes(bank, ((1, h), (2, w), (3, h), (4, w)), entries)
+        if "-" not in self.mode:  # nothing normalises the sum over the sources
+            resampled = resampled * (old**2 / (h * w))
+        state_dict[f"{prefix}weight_bank"] = resampled.reshape(self.weight_bank.shape)
+        announce(prefix, old=old**2, new=h * w)
+
     def _separate(self, weights: Tensor, separated: Tensor, nothing: float) -> Tensor:
         windows, n, _ = separated.shape
         mask = F.pad(separated, (0, weights.shape[-1] - n)).transpose(0, 1)[:, None, :, None]
@@ -183,28 +204,12 @@ def relative_position_index(window: tuple[int, int]) -> Tensor:
     return down * (2 * w - 1) + right
 
 
-def resample_relative_bank(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """A bank of another window's offsets, bilinearly resampled so that the outermost offsets agree.
-
-    Args:
-        table: (K, (2s-1)^2) of a square window of side s.
-        window: height and width of the window wanted.
-
-    Raises:
-        ValueError: if the table is not of a square window.
-    """
-    height, width = 2 * window[0] - 1, 2 * window[1] - 1
-    if table.shape[1] == height * width:
-        return table
-    side = math.isqrt(table.shape[1])
-    if side * side != table.shape[1]:
-        raise ValueError(
-            f"weight_bank: a table of {table.shape[1]} offsets is not of a square window; only "
-            "checkpoints of square windows are resampled to another image size"
-        )
-    image = table.view(1, -1, side, side)
-    resampled = F.interpolate(image.float(), (height, width), mode="bilinear", align_corners=True)
-    return resampled.view(-1, height * width).to(table.dtype)
+def _resample_axes(bank: Tensor, axes: tuple[tuple[int, int], ...], entries: int) -> Tensor:
+    """`bank` with its trailing dimensions taken apart into sides of `entries`, each resampled."""
+    result = bank.reshape(bank.shape[0], *[entries] * len(axes))
+    for axis, size in axes:
+        result = resample(result, (axis,), size)
+    return result
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:

@@ -6,15 +6,15 @@ included, are the authors'. Shapes: B images, H W grid, C channels.
 """
 
 import torch
-import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.adaptive_mixing import AdaptiveMixing, Bank, MixingMode, resample_relative_bank
+from models.adaptive_mixing import AdaptiveMixing, Bank, MixingMode
 from models.classifier import Classifier
 from models.layers import ChannelMlp, DropPath, PatchEmbed, drop_path_rates, init_linear
 from models.pyramid import Size, as_pair
 from models.registry import create, default_cfg
+from models.resampling import PositionIndexed, announce, resample
 
 AUTHORS_BUFFERS = ("attn_mask", "relative_position_index")
 """In the authors' checkpoints, but functions of the architecture."""
@@ -84,7 +84,7 @@ class GridBlock(Block):
         return self.spatil_mlp(x)
 
 
-class AMixer(Classifier):
+class AMixer(Classifier, PositionIndexed):
     """The isotropic AMixer classifier.
 
     Args:
@@ -173,6 +173,16 @@ class AMixer(Classifier):
             x = self.run_block(block, x)
         return self.norm(x)
 
+    def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Take the positional embedding of another grid."""
+        positions = state_dict.get(f"{prefix}pos_embed")
+        if positions is None or positions.shape == self.pos_embed.shape or positions.ndim != 4:
+            return
+        resampled = resample(resample(positions, (1,), self.grid[0]), (2,), self.grid[1])
+        state_dict[f"{prefix}pos_embed"] = resampled
+        old, new = positions.shape[1] * positions.shape[2], self.grid[0] * self.grid[1]
+        announce(f"{prefix}pos_embed", old=old, new=new)
+
     def no_weight_decay(self) -> set[str]:
         """Parameters with two or more dimensions that take no decay."""
         return {"pos_embed"}
@@ -211,27 +221,11 @@ def check_grid(x: Tensor, grid: tuple[int, int], images: Tensor, img_size: tuple
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The authors' weights for `model`, which may have another image size.
+    """The authors' weights for `model`: without their buffers, which the architecture determines.
 
-    Buffers are left out. Weights that are indexed by position, `pos_embed` and the relative banks,
-    are bilinearly resampled so that corners fall on corners.
+    Weights of another image size are resampled when they are loaded (`models.resampling`).
     """
-    kept = {key: w for key, w in state_dict.items() if key.split(".")[-1] not in AUTHORS_BUFFERS}
-    for path, module in model.named_modules():
-        key = f"{path}.weight_bank"
-        if isinstance(module, AdaptiveMixing) and module.bank == "relative" and key in kept:
-            kept[key] = resample_relative_bank(kept[key], module.window)
-    if isinstance(model, AMixer) and "pos_embed" in kept:
-        kept["pos_embed"] = _resample_positions(kept["pos_embed"], model.grid)
-    return kept
-
-
-def _resample_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
-    if tuple(pos_embed.shape[1:3]) == grid:
-        return pos_embed
-    image = pos_embed.permute(0, 3, 1, 2).float()
-    resampled = F.interpolate(image, grid, mode="bilinear", align_corners=True)
-    return resampled.permute(0, 2, 3, 1).to(pos_embed.dtype)
+    return {key: w for key, w in state_dict.items() if key.split(".")[-1] not in AUTHORS_BUFFERS}
 
 
 default_cfgs = generate_default_cfgs(

@@ -14,7 +14,6 @@ from models.adaptive_mixing import (
     AdaptiveMixing,
     MixingMode,
     relative_position_index,
-    resample_relative_bank,
 )
 from models.amixer import AMixer, Block, checkpoint_filter_fn
 from models.amixer_windowed import WindowBlock, WindowedAMixer, window_of
@@ -174,22 +173,35 @@ def test_relative_index_counts_offsets():
     assert index[5, 0] == 14
 
 
-def test_resampled_bank_keeps_linear_tables_and_corners():
-    rows, columns = torch.meshgrid(
-        torch.linspace(-1, 1, 13), torch.linspace(-1, 1, 13), indexing="ij"
-    )
-    table = torch.stack([rows + 2 * columns, torch.ones(13, 13)]).flatten(1)
-    resampled = resample_relative_bank(table, (9, 4)).view(2, 17, 7)
-    rows, columns = torch.meshgrid(
-        torch.linspace(-1, 1, 17), torch.linspace(-1, 1, 7), indexing="ij"
-    )
-    torch.testing.assert_close(resampled, torch.stack([rows + 2 * columns, torch.ones(17, 7)]))
-    assert resample_relative_bank(table, (7, 7)) is table
+@pytest.mark.parametrize("bank", ["relative", "absolute"])
+@pytest.mark.parametrize(("mode", "scale"), [("linear-softmax", 1.0), ("linear", 49 / 54)])
+def test_bank_of_another_window_is_resampled(bank, mode, scale):
+    settings = {"num_heads": 2, "bank_size": 3, "mode": mode, "bank": bank}
+    old = AdaptiveMixing(8, window=(7, 7), **settings)
+    new = AdaptiveMixing(8, window=(9, 6), **settings)
+    constant = torch.arange(1.0, 4.0)
+    with torch.no_grad():
+        old.weight_bank.copy_(constant.view(3, *[1] * (old.weight_bank.ndim - 1)))
+    new.load_state_dict(old.state_dict())
+    expected = scale * constant.view(3, *[1] * (new.weight_bank.ndim - 1))
+    torch.testing.assert_close(new.weight_bank.data, expected.expand(new.weight_bank.shape))
+    assert old.weight_bank.shape != new.weight_bank.shape
 
 
-def test_bank_of_another_shape_of_window_is_refused():
-    with pytest.raises(ValueError, match=r"table of 15 offsets is not of a square window"):
-        resample_relative_bank(torch.zeros(2, 3 * 5), (4, 4))
+def test_symmetric_bank_stays_symmetric_when_it_is_resampled():
+    old = AdaptiveMixing(8, window=(7, 7), num_heads=2, bank_size=3)
+    new = AdaptiveMixing(8, window=(10, 10), num_heads=2, bank_size=3)
+    with torch.no_grad():
+        old.weight_bank += old.weight_bank.flip(1)
+    new.load_state_dict(old.state_dict())
+    torch.testing.assert_close(new.weight_bank, new.weight_bank.flip(1))
+
+
+def test_bank_of_an_unknown_window_is_refused():
+    mixer = AdaptiveMixing(8, window=(4, 4), num_heads=2, bank_size=3)
+    weights = {**mixer.state_dict(), "weight_bank": torch.zeros(3, 3 * 5)}
+    with pytest.raises(RuntimeError, match=r"size mismatch for weight_bank"):
+        mixer.load_state_dict(weights)
 
 
 @pytest.mark.parametrize(
