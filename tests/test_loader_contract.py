@@ -108,12 +108,30 @@ def open_shards(folder, scratch):
     return open_source(scratch / "train")
 
 
+def open_beton(folder, scratch):
+    arguments = [str(folder.parent), "--output", str(scratch), "--split", "train"]
+    assert make_shards.main([*arguments, "--format", "ffcv"]) == 0
+    return open_source(scratch / "train")
+
+
+def open_raw_beton(folder, scratch):
+    arguments = [str(folder.parent), "--output", str(scratch), "--split", "train"]
+    assert make_shards.main([*arguments, "--format", "ffcv", "--write-mode", "raw"]) == 0
+    return open_source(scratch / "train")
+
+
 def open_memory(folder, _):
     source = open_source(folder)
     return MemorySource(source.read_many(range(len(source))))
 
 
-FORMATS = {"folder": open_folder, "shards": open_shards, "memory": open_memory}
+FORMATS = {
+    "folder": open_folder,
+    "shards": open_shards,
+    "beton": open_beton,
+    "raw beton": open_raw_beton,
+    "memory": open_memory,
+}
 
 
 @pytest.fixture(scope="session", params=FORMATS)
