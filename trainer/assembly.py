@@ -12,8 +12,8 @@ from torch import nn
 from models.build import build_model, compile_in_place, input_config
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
-from pipeline.config import InputSpec
-from pipeline.formats import open_source
+from pipeline.config import DataConfig, InputSpec
+from pipeline.formats import open_split
 from pipeline.formats.source import DataError, Source
 from pipeline.loaders import build_loader
 from trainer import checkpoint
@@ -37,7 +37,7 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
     """
     share_cores(world)
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
-    sources = open_splits(Path(recipe.data.root))
+    sources = open_splits(recipe.data)
     with ExitStack() as stack:
         stack.enter_context(closing(folder))
         on_main(lambda: folder.open(recipe))
@@ -48,17 +48,17 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
     return finished
 
 
-def open_splits(root: Path) -> tuple[Source, Source]:
-    """The training and validation images below `root`.
+def open_splits(data: DataConfig) -> tuple[Source, Source]:
+    """The training and validation images below the root of `data`.
 
     Raises:
         DataError: if one is missing or unreadable, or their classes differ.
     """
-    train, val = open_source(root / "train"), open_source(root / "val")
+    train, val = open_split(data, "train"), open_split(data, "val")
     if train.classes != val.classes:
         odd = sorted(set(train.classes) ^ set(val.classes))
         raise DataError(
-            f"{root}: train has {len(train.classes)} classes and val {len(val.classes)};"
+            f"{data.root}: train has {len(train.classes)} classes and val {len(val.classes)};"
             f" {len(odd)} are not in both, such as {', '.join(odd[:3])};"
             " the same class folders must be in both"
         )

@@ -189,6 +189,8 @@ class Recipe:
 
 RESULT_FREE_FIELDS = (
     ("data", "root"),
+    ("data", "cache_dir"),
+    ("data", "cache_gb"),
     ("data", "threads"),
     ("batch", "per_gpu"),
     ("batch", "evaluation"),

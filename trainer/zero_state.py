@@ -91,9 +91,8 @@ def gather_state(engine: Engine) -> TrainingState | None:
         _link_moments(engine)
         state.moments = {key: _gather(engine, key) for key in MOMENTS}
     scaler = getattr(engine.zero, "loss_scaler", None)
-    state.loss_scaler = {
-        name: float(getattr(scaler, name)) for name in _SCALER_FIELDS if hasattr(scaler, name)
-    }
+    if getattr(scaler, "dynamic", False):  # fp16; float32 has a constant one
+        state.loss_scaler = {name: float(getattr(scaler, name)) for name in _SCALER_FIELDS}
     return state if dist.get_rank() == 0 else None
 
 
