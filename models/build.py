@@ -19,6 +19,11 @@ class TimmModel(Protocol):
     """What timm's classifiers have beyond nn.Module and this file uses."""
 
     pretrained_cfg: dict[str, object]
+    num_classes: int
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh classifier on."""
+        ...
 
     def group_matcher(self) -> dict[str, object]:
         """Patterns that sort parameter names into layers."""
@@ -60,14 +65,15 @@ def build_model(
     Raises:
         ValueError: if there is no such model, or it cannot do what is asked.
     """
-    _check_name(name)
+    if unknown := unknown_variant(name):
+        raise ValueError(f"model.name: {unknown}")
     if num_classes < 1:
         raise ValueError(f"model.num_classes: must be at least 1, got {num_classes}")
     if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
         raise ValueError(f"model.drop_path_rate: must be in [0, 1), got {drop_path_rate}")
     wanted = {"img_size": img_size, "drop_path_rate": drop_path_rate}
     given = {key: value for key, value in wanted.items() if value is not None}
-    if img_size is not None and not _takes_size(name):
+    if img_size is not None and not takes_size(name):
         given.pop("img_size")
     try:
         model = timm.create_model(name, num_classes=num_classes, **given)
@@ -78,6 +84,15 @@ def build_model(
     if grad_checkpointing:
         _checkpoint_gradients(name, model)
     return model
+
+
+def unknown_variant(name: str) -> str | None:
+    """What to tell a user who asked for a model that does not exist; None if it does."""
+    if timm.is_model(name):
+        return None
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see tools/model_zoo.py"
+    return f"unknown variant {name!r}; {hint}"
 
 
 def input_config(model: nn.Module) -> InputConfig:
@@ -140,15 +155,7 @@ def _common_path(parameters: list[str]) -> str:
     return ".".join(shared)
 
 
-def _check_name(name: str) -> None:
-    if timm.is_model(name):
-        return
-    close = difflib.get_close_matches(name, timm.list_models(), n=3)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see tools/model_zoo.py"
-    raise ValueError(f"model.name: unknown variant {name!r}; {hint}")
-
-
-def _takes_size(name: str) -> bool:
+def takes_size(name: str) -> bool:
     """Whether the constructor takes `img_size`; other models accept any size as they are."""
     config = timm.get_pretrained_cfg(name)
     return config is not None and config.fixed_input_size
