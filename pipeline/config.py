@@ -36,7 +36,13 @@ class DataConfig:
     """Where the images are and how they are read."""
 
     root: str = "shards/imagenet"
-    """Folder that holds `train` and `val`, each in any format that `pipeline.formats` knows."""
+    """Folder that holds `train` and `val`, each in any format that `pipeline.formats` knows; or
+    the URL (s3://, gs://, https://) of a folder of shards, which are read through a cache."""
+    cache_dir: str = ""
+    """Folder on a local disk for shards from a URL, shared by all ranks and runs of a machine;
+    empty: one below $TMPDIR."""
+    cache_gb: float = 50.0
+    """How large that folder may grow, in 10^9 bytes; holds at least the shards of one window."""
     loader: Literal["dali", "reference"] = "dali"
     """`reference` decodes with PIL: slow, for comparison and where there is no DALI."""
     threads: int = 0
@@ -48,6 +54,13 @@ class DataConfig:
     crop: CropConfig = field(default_factory=CropConfig)
 
     def __post_init__(self) -> None:
+        if self.cache_gb <= 0:
+            raise ValueError(f"cache_gb must be > 0 (a size in GB), got {self.cache_gb}")
+        if self.cache_dir and "://" not in self.root:
+            raise ValueError(
+                f"cache_dir {self.cache_dir!r} has no effect with root {self.root!r}, which is not"
+                " a URL; leave it out"
+            )
         if self.threads < 0:
             raise ValueError(f"threads must be >= 0 (0: share the cores), got {self.threads}")
         if self.window < 0:

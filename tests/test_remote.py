@@ -2,16 +2,23 @@
 
 import pickle
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.formats import open_source
+from pipeline.batch import Placement
+from pipeline.config import DataConfig, InputSpec
+from pipeline.formats import open_source, open_split
+from pipeline.formats.read_ahead import ShardUse
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_shards import RemoteShardSource
 from pipeline.formats.retry import Retry, StorageError
 from pipeline.formats.shard_cache import CacheConfig
 from pipeline.formats.source import DataError
+from pipeline.loaders import build_loader
 from tests.storage_servers import http_server
 from tools.make_shards import main as make_shards
 
@@ -142,6 +149,13 @@ def test_cache_never_holds_more_than_its_limit(served, shards, tmp_path):
             del sample, samples  # views hold their shard in the cache
 
 
+def test_samples_are_read_past_a_cache_whose_shards_are_all_in_use(served, shards, tmp_path):
+    limit = _shard_bytes(shards / "train")[-1]
+    source = RemoteShardSource(served[0], _cache(tmp_path, limit), RETRY)
+    _assert_same_samples(source, open_source(shards / "train"))  # holds views of all shards
+    assert _held(tmp_path) <= limit
+
+
 def test_order_that_needs_more_than_the_cache_is_refused(served, shards, tmp_path):
     sizes = _shard_bytes(shards / "train")
     source = RemoteShardSource(served[0], _cache(tmp_path, sum(sizes) - 1), RETRY)
@@ -217,3 +231,64 @@ def test_service_that_fails_is_tried_as_often_as_said(served):
     with pytest.raises(StorageError, match=rf"{url}/manifest.json: .*503"):
         RemoteFolder(url, RETRY).read("manifest.json")
     assert faults.count("manifest.json") == RETRY.attempts
+
+
+def _batches(source, data, *, rank, start=0):
+    spec = InputSpec(
+        size=32, mean=(0, 0, 0), std=(1, 1, 1), crop_pct=0.875, interpolation="bilinear"
+    )
+    loader = build_loader(
+        source,
+        data=data,
+        spec=spec,
+        batch_size=4,
+        accumulation=1,
+        placement=Placement(rank=rank, world_size=2, local_size=2),
+        seed=3,
+        training=True,
+    )
+    with closing(loader):
+        return [(b.images.clone(), b.labels.clone()) for b in loader.batches(1, start)]
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_loaders_of_all_ranks_give_the_batches_of_local_shards(served, shards, tmp_path, start):
+    url = served[0]
+    limit = sum(_shard_bytes(shards / "train")[-5:]) / 1e9
+    remote = DataConfig(
+        root=url.removesuffix("/train"),
+        cache_dir=str(tmp_path / "cache"),
+        cache_gb=limit,
+        window=2,
+        threads=1,
+        loader="reference",
+    )
+    local = DataConfig(root=str(shards), window=2, threads=1, loader="reference")
+    for rank in range(2):
+        expected = _batches(open_split(local, "train"), local, rank=rank, start=start)
+        found = _batches(open_split(remote, "train"), remote, rank=rank, start=start)
+        assert len(found) == len(expected) > 0
+        for (images, labels), (other_images, other_labels) in zip(found, expected, strict=True):
+            assert images.equal(other_images)
+            assert labels.equal(other_labels)
+        assert 0 < _held(tmp_path) <= limit * 1e9
+
+
+def test_cache_folder_without_a_url_is_refused():
+    with pytest.raises(
+        ValueError, match=r"cache_dir '/x' has no effect with root 'shards/imagenet'"
+    ):
+        DataConfig(cache_dir="/x")
+
+
+@given(
+    shards=st.lists(st.integers(0, 6), min_size=1, max_size=40),
+    sizes=st.lists(st.integers(1, 100), min_size=7, max_size=7),
+)
+def test_bytes_needed_at_once_are_those_of_shards_begun_and_not_over(shards, sizes):
+    use = ShardUse(np.array(shards), np.array(sizes))
+    needed = [
+        sum(sizes[s] for s in set(shards[: i + 1]) & set(shards[i:])) for i in range(len(shards))
+    ]
+    assert use.peak_bytes() == max(needed)
+    assert list(use.turns) == list(dict.fromkeys(shards))

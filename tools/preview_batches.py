@@ -26,7 +26,7 @@ from models.build import build_model, input_config
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Placement
 from pipeline.config import InputSpec
-from pipeline.formats import open_source
+from pipeline.formats import open_split
 from pipeline.loaders import build_loader
 from trainer import yaml_config
 from trainer.recipe import Recipe
@@ -71,7 +71,7 @@ def training_batch(recipe: Recipe, *, epoch: int, number: int) -> TrainingBatch:
     Raises:
         ValueError: if the recipe, the data or the number cannot be used.
     """
-    source = open_source(Path(recipe.data.root) / "train")
+    source = open_split(recipe.data, "train")
     num_classes = recipe.model.num_classes or len(source.classes)
     spec = _input_spec(recipe, num_classes)
     loader = build_loader(

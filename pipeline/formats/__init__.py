@@ -4,17 +4,27 @@
 - `scan`, `class_folders`: what there is to convert. `plan`: which sample goes into which shard.
 - `beton_layout`, `beton_source`: FFCV files; `beton`, `beton_conversion` write them.
 - `tar_writer`, `shard_writer`: one shard. `conversion`: all of them, resumable; `manifest`: proof.
+- `remote`: files at URLs. `remote_shards`: reading them through `shard_cache`, by `read_ahead`.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.config import DataConfig
     from pipeline.formats.source import Source
 
 
-def open_source(path: str | Path) -> "Source":
+def open_split(data: "DataConfig", split: str) -> "Source":
+    """Open a split of the data that a recipe names. Raises as `open_source` does."""
+    return open_source(f"{data.root.rstrip('/')}/{split}", data)
+
+
+def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
     """Open the data set at `path`: a folder of class folders, of shards, or with an FFCV file.
+
+    A URL (s3://, gs://, http://, https://) is of a folder of shards, for which `data` names
+    the cache.
 
     An FFCV file is found as `path` itself, as the one `*.beton` in the folder, and, where there is
     no folder, as `path`.beton, which is how FFCV's users name a split.
@@ -30,6 +40,12 @@ def open_source(path: str | Path) -> "Source":
     from pipeline.formats.shards import ShardSource
     from pipeline.formats.source import DataError
 
+    if "://" in str(path):
+        from pipeline.config import DataConfig
+        from pipeline.formats.remote_shards import RemoteShardSource
+        from pipeline.formats.shard_cache import cache_config
+
+        return RemoteShardSource(str(path), cache_config(data or DataConfig()))
     path = Path(path)
     if beton := _find_beton(path):
         return BetonSource(beton)

@@ -19,8 +19,9 @@ _THREADS = 4
 _RETRY_S = 0.5
 
 
-Fetch = Callable[[int], bool]
-"""Brings a shard into the cache; False if there is no room, or another process is at it."""
+Fetch = Callable[[int, frozenset[int]], bool]
+"""Brings a shard into the cache, not at the cost of others that are listed; False if there is no
+room without them, or if another process is at it."""
 
 
 class ShardUse:
@@ -115,7 +116,7 @@ class ReadAhead:
 
     def _bring(self, shard: int) -> None:
         try:
-            while not self._fetch(shard) and not self._wait_for_room(shard):
+            while not self._fetch(shard, self._wanted()) and not self._wait_for_room(shard):
                 pass
         except DataError as error:  # the reader meets it too, and raises it
             _log.warning("reading ahead: %s", error)
@@ -135,6 +136,11 @@ class ReadAhead:
         while self._next < len(done) and done[self._next]:
             self._next += 1
         return self._next >= len(done)
+
+    def _wanted(self) -> frozenset[int]:
+        """Return the shards that are in use or were fetched for use."""
+        upto = max(self._next, self._front + 1)
+        return frozenset(self._use.turns[:upto][~self._use.is_done(self._front)[:upto]].tolist())
 
     def _fits(self) -> bool:
         return self._use.live_bytes(self._front, self._next) <= self._limit_bytes

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import mmap
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,14 +23,16 @@ from pipeline.formats.shards import ShardSource
 from pipeline.formats.source import DataError, Sample
 
 _BLOCK_BYTES = 8 << 20
-_ROOM_WAIT_S = 60.0
-_POLL_S = 0.1
 _DOWNLOADS = 2
 """Of a shard that arrives damaged."""
 
 
 class _FetchError(DataError):
     """A shard does not arrive, as opposed to one whose copy is damaged."""
+
+
+class _NoRoomError(Exception):
+    """The cache is full of shards that are in use."""
 
 
 class RemoteShardSource(ShardSource):
@@ -46,7 +47,7 @@ class RemoteShardSource(ShardSource):
         self._remote = RemoteFolder(url, retry or Retry())
         self._place = cache
         sha256 = _index_sha256(self._remote)
-        self._cache = ShardCache(cache, f"{url} {sha256}")
+        self._cache = ShardCache(self._place, f"{url} {sha256}")
         if not (self._cache.folder / INDEX_NAME).exists():
             content = _read(self._remote, INDEX_NAME)
             if hashlib.sha256(content).hexdigest() != sha256:
@@ -92,9 +93,7 @@ class RemoteShardSource(ShardSource):
                 " data.window to the number of shards that are shuffled together (lower it if it"
                 " is set)"
             )
-        ahead = ReadAhead(
-            use, limit_bytes=limit, fetch=partial(self._fetch, wait=False), release=self._release
-        )
+        ahead = ReadAhead(use, limit_bytes=limit, fetch=self._fetch, release=self._release)
         self._ahead = ahead
         try:
             yield
@@ -108,28 +107,34 @@ class RemoteShardSource(ShardSource):
 
     def _open(self, shard: int) -> int:
         name = self._index.shards[shard].name
-        deadline = time.monotonic() + _ROOM_WAIT_S
         while (descriptor := self._cache.open(name)) is None:
-            if not self._fetch(shard, wait=True):
-                if time.monotonic() > deadline:
-                    raise _FetchError(
-                        f"{self._remote.locate(name)}: the cache, {self._cache.folder.parent}, is"
-                        " full of shards that are in use; raise data.cache_gb"
-                    )
-                time.sleep(_POLL_S)
+            if not self._fetch(shard):
+                raise _NoRoomError
         return descriptor
 
-    def _fetch(self, shard: int, *, wait: bool) -> bool:
-        entry = self._index.shards[shard]
-        url = self._remote.locate(entry.name)
+    def _read(self, index: int) -> Sample:
         try:
-            return self._cache.add(
-                entry.name, entry.size_bytes, partial(self._download, shard), wait=wait
-            )
-        except StorageError as error:
-            raise _FetchError(str(error)) from error
-        except OSError as error:
-            raise _FetchError(f"{url}: cannot be fetched: {error.strerror or error}") from error
+            return super()._read(index)
+        except _NoRoomError:
+            return self._read_alone(index)
+
+    def _read_alone(self, index: int) -> Sample:
+        """Read one sample past the cache, all of whose shards are in use: slow, but no deadlock."""
+        name = self._index.shards[self._shard[index]].name
+        start = int(self._offset[index])
+        with _named(self._remote.locate(name)):
+            data = self._remote.read_range(name, start, start + int(self._length[index]))
+        if self._index.has_checksums and zlib.crc32(data) != self._crc32[index]:
+            raise _FetchError(f"{self.describe(index)}: arrives damaged: its checksum fails")
+        return self._sample(index, np.frombuffer(data, np.uint8))
+
+    def _fetch(self, shard: int, keep: Iterable[int] | None = None) -> bool:
+        shards = self._index.shards
+        entry = shards[shard]
+        names = None if keep is None else frozenset(shards[other].name for other in keep)
+        fill = partial(self._download, shard)
+        with _named(self._remote.locate(entry.name)):
+            return self._cache.add(entry.name, entry.size_bytes, fill, keep=names)
 
     def _download(self, shard: int, part: Path) -> None:
         """Fetch a shard block by block, so that a dropped connection costs one block."""
@@ -173,6 +178,17 @@ class RemoteShardSource(ShardSource):
         with self._lock:
             for shard in shards:
                 self._maps.pop(shard, None)
+
+
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Turn errors of the network and the disk into such as name the URL."""
+    try:
+        yield
+    except StorageError as error:
+        raise _FetchError(str(error)) from error
+    except OSError as error:
+        raise _FetchError(f"{url}: cannot be fetched: {error.strerror or error}") from error
 
 
 def _index_sha256(remote: RemoteFolder) -> str:

@@ -10,11 +10,12 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config import DataConfig
 from pipeline.formats.source import DataError
 
 _PART_SUFFIX = ".part"
@@ -30,9 +31,12 @@ class CacheConfig:
     limit_bytes: int
 
 
-def default_folder() -> Path:
-    """Return a folder of this user in the system's place for temporary files ($TMPDIR)."""
-    return Path(tempfile.gettempdir(), f"millstream-cache-{os.getuid()}")
+def cache_config(data: DataConfig) -> CacheConfig:
+    """Return the cache that a recipe asks for."""
+    # $TMPDIR is what clusters point to the local disk of a job.
+    default = Path(tempfile.gettempdir(), f"millstream-cache-{os.getuid()}")
+    folder = Path(data.cache_dir).expanduser() if data.cache_dir else default
+    return CacheConfig(folder=folder, limit_bytes=int(data.cache_gb * 1e9))
 
 
 class ShardCache:
@@ -81,26 +85,34 @@ class ShardCache:
         """Remove a shard that turned out to be damaged."""
         (self.folder / name).unlink(missing_ok=True)
 
-    def add(self, name: str, size_bytes: int, fill: Callable[[Path], None], *, wait: bool) -> bool:
+    def add(
+        self,
+        name: str,
+        size_bytes: int,
+        fill: Callable[[Path], None],
+        *,
+        keep: Container[str] | None = None,
+    ) -> bool:
         """Put a shard into the cache unless it is there.
 
         Args:
             name: of the shard.
             size_bytes: of the shard.
             fill: writes it to a path where a file of this size lies.
-            wait: for another process that is at it.
+            keep: shards that this one is not worth; it does not wait for another process that is at
+                it either. None: it is needed now.
 
         Returns:
             Whether the shard is there; not if there is no room that is free of shards in use, or if
             another process is at it.
         """
-        with self._locked(self.folder / _LOCKS / name, wait=wait) as held:
+        with self._locked(self.folder / _LOCKS / name, wait=keep is None) as held:
             if not held:
                 return False
             if self.touch(name):
                 return True
             part = self.folder / f"{name}{_PART_SUFFIX}"
-            if not self._reserve(part, size_bytes):
+            if not self._reserve(part, size_bytes, keep or ()):
                 return False
             try:
                 fill(part)
@@ -109,7 +121,7 @@ class ShardCache:
                 part.unlink(missing_ok=True)
             return True
 
-    def _reserve(self, part: Path, size_bytes: int) -> bool:
+    def _reserve(self, part: Path, size_bytes: int, keep: Container[str]) -> bool:
         """Make room, oldest shards first, and take it."""
         if size_bytes > self.limit_bytes:
             raise DataError(
@@ -123,7 +135,8 @@ class ShardCache:
             for _, size, path in files:
                 if total + size_bytes <= self.limit_bytes:
                     break
-                if self._evict(path):
+                is_kept = path.parent == self.folder and path.name in keep
+                if not is_kept and self._evict(path):
                     total -= size
             if total + size_bytes > self.limit_bytes:
                 return False

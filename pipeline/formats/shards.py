@@ -83,6 +83,9 @@ class ShardSource:
         data = shard[offset : offset + length]
         if self._index.has_checksums and zlib.crc32(data.data) != self._crc32[index]:
             raise DataError(f"{self.describe(index)}: {self._what_is_wrong(index, shard)}")
+        return self._sample(index, data)
+
+    def _sample(self, index: int, data: NDArray[np.uint8]) -> Sample:
         return Sample(
             key=self._keys[index].as_py(),
             data=data,
