@@ -65,6 +65,9 @@ NORMALIZABLE = (
 """What converting to a plain JPEG removes."""
 
 
+_PLAIN = Note(0)
+
+
 class UnusableImageError(ValueError):
     """An image that must not get into a data set; `kind` is short, the message says more."""
 
@@ -75,8 +78,11 @@ class UnusableImageError(ValueError):
 
 def unusual(header: ImageHeader, location: str) -> Note:
     """Return what is unusual about the image at `location`, of which `header` was read."""
-    notes = Note(0)
     is_jpeg = header.format == "JPEG"
+    is_plain = is_jpeg and header.channels == 3 and header.bits == 8 and header.orientation == 1
+    if is_plain and header.width >= TINY_SIDE <= header.height:
+        return _PLAIN if member_extension(location) == "jpg" else Note.MISNAMED
+    notes = Note(0)
     for note, applies in (
         (Note.GRAYSCALE, header.channels < 3),
         (Note.CMYK, is_jpeg and header.channels == 4),

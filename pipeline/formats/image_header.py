@@ -66,9 +66,12 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
             position += 2
         elif marker in _JPEG_FRAMES:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
-            is_common = bits == 8 and marker in _JPEG_COMMON_FRAMES
-            header = ImageHeader("JPEG", width, height, channels, bits, is_common)
-            return header._replace(orientation=orientation) if width and height else None
+            if not (width and height):
+                return None
+            common = bits == 8 and marker in _JPEG_COMMON_FRAMES
+            return ImageHeader(
+                "JPEG", width, height, channels, bits, common, orientation=orientation
+            )
         else:
             length = data[position + 2] << 8 | data[position + 3]
             if marker == _JPEG_EXIF:

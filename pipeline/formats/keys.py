@@ -41,7 +41,7 @@ def sample_key(path: str) -> str:
 
 def member_extension(path: str) -> str:
     """Return the extension, without a dot, of the tar member for the file at `path`."""
-    extension = os.path.splitext(path)[1].lower().lstrip(".")  # noqa: PTH122
+    extension = path.rpartition(".")[2].lower()
     return "jpg" if extension in ("jpeg", "jpe") else extension
 
 

@@ -1,15 +1,11 @@
 """One shard: its tar, DALI's index of it, and its piece of our index.
 
-Members are KEY.jpg (or the image's own extension), KEY.cls, the label in digits as webdataset and
-timm read it, and KEY.i4, the label as four little-endian bytes, the only form that DALI's reader
-can use. The tar gets its name last: a shard that has its name is complete.
+The tar gets its name last: a shard that has its name is complete.
 """
 
 import errno
 import json
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +19,13 @@ from pipeline.formats.files import finish_part, part_path, write_atomically
 from pipeline.formats.image_check import Note, UnusableImageError
 from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.keys import member_extension
-from pipeline.formats.pieces import PIECE_SCHEMA, Piece, write_piece
+from pipeline.formats.pieces import Piece, write_piece
 from pipeline.formats.recode import Recoded
+from pipeline.formats.sample_writer import SampleWriter
 from pipeline.formats.scan import ByteReader, Problem
 from pipeline.formats.tar_writer import TarWriter
 
 QUARANTINE_FOLDER = "quarantine"
-DALI_INDEX_VERSION = "v1.2"
 _REPORT_EVERY = 32
 _FAULTS_OF_A_FILE = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
@@ -79,25 +75,6 @@ class Entry(NamedTuple):
     size: int
 
 
-@dataclass
-class _Rows:
-    """Columns of the piece, and lines of DALI's index, as they grow."""
-
-    offset: list[int] = field(default_factory=list)
-    length: list[int] = field(default_factory=list)
-    label: list[int] = field(default_factory=list)
-    width: list[int] = field(default_factory=list)
-    height: list[int] = field(default_factory=list)
-    crc32: list[int] = field(default_factory=list)
-    key: list[str] = field(default_factory=list)
-    notes: list[int] = field(default_factory=list)
-    dali: list[str] = field(default_factory=list)
-
-    def table(self, shard: int) -> pa.Table:
-        columns = {name: getattr(self, name) for name in PIECE_SCHEMA.names if name != "shard"}
-        return pa.table({"shard": [shard] * len(self.key), **columns}, schema=PIECE_SCHEMA)
-
-
 def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
     """Write the shard of `job` and return the images that cannot be used.
 
@@ -106,7 +83,8 @@ def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
     part = part_path(job.folder / job.name)
     tar = TarWriter(part, with_sha256=job.config.checksums)
     try:
-        rows, problems = _append_all(job, tar, progress)
+        samples = SampleWriter(tar, with_crc32=job.config.checksums)
+        problems = _append_all(job, samples, progress)
         tar.finish()
     except BaseException:
         part.unlink()
@@ -116,24 +94,21 @@ def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
     if problems and job.config.on_error == "fail":
         part.unlink()
         return problems
-    idx = "\n".join([f"{DALI_INDEX_VERSION} {len(rows.dali)}", *rows.dali, ""])
-    write_atomically((job.folder / job.name).with_suffix(".idx"), idx.encode())
+    write_atomically((job.folder / job.name).with_suffix(".idx"), samples.dali_index())
     piece = Piece(
         name=job.name,
         size_bytes=tar.position,
         sha256=tar.sha256.hexdigest() if tar.sha256 else "",
         problems=problems,
-        table=rows.table(job.number),
+        table=samples.table(job.number),
     )
     write_piece(job.folder, piece)
     finish_part(part)
     return problems
 
 
-def _append_all(
-    job: ShardJob, tar: TarWriter, progress: Progress
-) -> tuple[_Rows, tuple[Problem, ...]]:
-    rows, problems = _Rows(), []
+def _append_all(job: ShardJob, samples: SampleWriter, progress: Progress) -> tuple[Problem, ...]:
+    problems = []
     images = total = 0
     for entry in entries(job):
         try:
@@ -141,13 +116,37 @@ def _append_all(
         except UnusableImageError as error:
             problems.append(Problem(error.kind, entry.location, str(error)))
         else:
-            _append(rows, tar, entry, image, job)
+            samples.add(
+                entry.key,
+                entry.label,
+                image,
+                extension=_extension(job, entry, image),
+                json=_json(job, entry, image) if job.config.json_member else b"",
+            )
         images, total = images + 1, total + entry.size
         if images == _REPORT_EVERY:
             progress(images, total)
             images = total = 0
     progress(images, total)
-    return rows, tuple(problems)
+    return tuple(problems)
+
+
+def _extension(job: ShardJob, entry: Entry, image: Recoded) -> str:
+    is_kept = not image.notes or not image.notes & Note.CONVERTED
+    if is_kept and not job.config.intake.recode.quality:
+        return member_extension(entry.location)
+    return "jpg"
+
+
+def _json(job: ShardJob, entry: Entry, image: Recoded) -> bytes:
+    about = {
+        "key": entry.key,
+        "class": job.classes[entry.label],
+        "label": entry.label,
+        "width": image.header.width,
+        "height": image.header.height,
+    }
+    return json.dumps(about).encode()
 
 
 def entries(job: ShardJob) -> Iterator[Entry]:
@@ -180,34 +179,3 @@ def load(job: ShardJob, entry: Entry) -> Recoded:
             aside.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(aside, data)
         raise
-
-
-def _append(rows: _Rows, tar: TarWriter, entry: Entry, image: Recoded, job: ShardJob) -> None:
-    """Append the members of a sample, and its row to the piece and to DALI's index."""
-    data, header, notes = image
-    is_converted = bool(notes & Note.CONVERTED) or job.config.intake.recode.quality > 0
-    members = {
-        "jpg" if is_converted else member_extension(entry.location): data,
-        "cls": b"%d" % entry.label,
-        "i4": struct.pack("<i", entry.label),
-    }
-    if job.config.json_member:
-        about = {"key": entry.key, "class": job.classes[entry.label], "label": entry.label}
-        size = {"width": header.width, "height": header.height}
-        members["json"] = json.dumps(about | size).encode()
-    name = entry.key.encode()
-    offsets = [tar.append(b"%s.%s" % (name, ext.encode()), m) for ext, m in members.items()]
-    rows.offset.append(offsets[0])
-    rows.length.append(len(data))
-    rows.label.append(entry.label)
-    rows.width.append(header.width)
-    rows.height.append(header.height)
-    rows.crc32.append(zlib.crc32(data) if job.config.checksums else 0)
-    rows.key.append(entry.key)
-    rows.notes.append(int(notes))
-    rows.dali.append(
-        " ".join(
-            f"{extension} {offset} {len(member)} {entry.key}.{extension}"
-            for (extension, member), offset in zip(members.items(), offsets, strict=True)
-        )
-    )

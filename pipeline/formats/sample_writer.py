@@ -1,0 +1,99 @@
+"""The members of a sample, and what has to be known to find them again.
+
+KEY.jpg (or the image's own extension); KEY.cls, the label in digits, as webdataset and timm read
+it; KEY.i4, the label as four little-endian bytes, the only form that DALI's reader can use; and
+KEY.json, if wanted.
+"""
+
+import struct
+import zlib
+from functools import lru_cache
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from pipeline.formats.pieces import PIECE_SCHEMA
+from pipeline.formats.recode import Recoded
+from pipeline.formats.tar_writer import BLOCK, FixedMember, TarWriter, padded, tar_header
+
+DALI_INDEX_VERSION = "v1.2"
+
+
+class _Row(NamedTuple):
+    """One sample: the index's columns, and what DALI's index needs besides."""
+
+    offset: int
+    length: int
+    label: int
+    width: int
+    height: int
+    crc32: int
+    key: str
+    notes: int
+    extension: str
+    json_length: int
+
+
+class SampleWriter:
+    """Adds samples to a tar and remembers where they are."""
+
+    def __init__(self, tar: TarWriter, *, with_crc32: bool) -> None:
+        self._tar = tar
+        self._with_crc32 = with_crc32
+        self._rows: list[_Row] = []
+
+    def add(
+        self, key: str, label: int, image: Recoded, *, extension: str, json: bytes = b""
+    ) -> None:
+        """Append the members of one sample; `json` only if there is any."""
+        data, header, notes = image
+        name = key.encode()
+        cls, i4 = _label_members(label)
+        more = cls.blocks(name) + i4.blocks(name)
+        if json:
+            more += tar_header(name + b".json", len(json)) + padded(json)
+        offset = self._tar.append(b"%b.%b" % (name, extension.encode()), data, more)
+        crc32 = zlib.crc32(data) if self._with_crc32 else 0
+        self._rows.append(
+            _Row(
+                offset,
+                len(data),
+                label,
+                header.width,
+                header.height,
+                crc32,
+                key,
+                int(notes),
+                extension,
+                len(json),
+            )
+        )
+
+    def table(self, shard: int) -> pa.Table:
+        """Return the piece of the index, `PIECE_SCHEMA`."""
+        columns = dict(zip(_Row._fields, zip(*self._rows, strict=True), strict=True))
+        columns["shard"] = (shard,) * len(self._rows)
+        return pa.table({n: columns.get(n, ()) for n in PIECE_SCHEMA.names}, schema=PIECE_SCHEMA)
+
+    def dali_index(self) -> bytes:
+        """Return the text that `wds2idx` would make of the tar."""
+        lines = [f"{DALI_INDEX_VERSION} {len(self._rows)}", *map(_dali_line, self._rows), ""]
+        return "\n".join(lines).encode()
+
+
+def _dali_line(row: _Row) -> str:
+    key, extension = row.key, row.extension
+    after = row.offset + row.length
+    cls = after + -after % BLOCK + BLOCK
+    line = (
+        f"{extension} {row.offset} {row.length} {key}.{extension}"
+        f" cls {cls} {len(str(row.label))} {key}.cls i4 {cls + 2 * BLOCK} 4 {key}.i4"
+    )
+    if row.json_length:
+        line += f" json {cls + 4 * BLOCK} {row.json_length} {key}.json"
+    return line
+
+
+@lru_cache(maxsize=4096)
+def _label_members(label: int) -> tuple[FixedMember, FixedMember]:
+    return FixedMember(b".cls", b"%d" % label), FixedMember(b".i4", struct.pack("<i", label))
