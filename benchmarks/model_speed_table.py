@@ -1,0 +1,82 @@
+"""The table of docs/model_speed.md, from the raw results that tools/bench_model.py writes."""
+
+import statistics
+from typing import Any
+
+from benchmarks.model_timing import median_ratio
+
+Report = dict[str, Any]
+
+
+def render(reports: list[Report]) -> str:
+    """Markdown: for every report its machine, and a table per mode."""
+    return "\n".join(line for report in reports for line in _report(report))
+
+
+def _report(report: Report) -> list[str]:
+    machine, settings = report["machine"], report["settings"]
+    is_gpu = settings["device"] == "cuda"
+    where = machine["gpu"] if is_gpu else f"{machine['cpu']}, {settings['threads']} thread(s)"
+    lines = [
+        f"## {where}, {settings['dtype']}, {settings['layout'].replace('_', '-')}",
+        "",
+        f"Measured {machine['date']} with Python {machine['python']} and torch {machine['torch']}; "
+        f"medians of {settings['rounds']} interleaved rounds; "
+        + ("wall clock." if is_gpu else "CPU time."),
+        "",
+    ]
+    for mode in ("inference", "training"):
+        results = [result for result in report["results"] if result["mode"] == mode]
+        if results:
+            lines += [f"### {mode.capitalize()}", "", *_table(results, is_gpu), ""]
+    return lines
+
+
+def _table(results: list[Report], is_gpu: bool) -> list[str]:
+    heads = [
+        "model", "batch", "params [M]", "MACs [G]", "plain [ms/image]", "ours", "compiled whole",
+        "compiled by block", "first step whole / block [s]",
+        "peak memory plain / ours / whole [MB]",
+        "time in products plain / ours", "MFU", "of the roofline",
+    ]  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines += [f"| {' | '.join(_cells(result))} |" for result in results]
+    return lines
+
+
+def _cells(result: Report) -> list[str]:
+    seconds, memory = result["seconds_per_step"], result["peak_bytes"]
+    plain_ms = 1e3 * statistics.median(seconds["plain"]) / result["batch_size"]
+    ratios = [
+        f"{median_ratio(seconds['plain'], seconds[variant]):.2f}x"
+        for variant in ("ours", "whole", "blocks")
+    ]
+    first = result["first_step_s"]
+    shares = result["share_of_time_in_products"]
+    return [
+        result["model"],
+        str(result["batch_size"]),
+        f"{result['parameters'] / 1e6:.2f}",
+        f"{result['macs'] / 1e9:.3f}",
+        f"{plain_ms:.3f}",
+        *ratios,
+        f"{first['whole']:.0f} / {first['blocks']:.0f}",
+        " / ".join(_megabytes(memory[key]) for key in ("plain", "ours", "whole")),
+        f"{shares['plain']:.0%} / {shares['ours']:.0%}" if shares else "",
+        *_limits(result),
+    ]
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.0f}"
+
+
+def _limits(result: Report) -> list[str]:
+    """Of the fastest of ours: model FLOP utilisation, share of the roofline; empty on a CPU."""
+    limits = result["device_limits"]
+    if limits is None:
+        return ["", ""]
+    seconds = result["seconds_per_step"]
+    fastest_s = min(statistics.median(seconds[key]) for key in ("ours", "whole", "blocks"))
+    utilisation = limits["flops_per_step"] / fastest_s / limits["matmul_flops_per_s"]
+    return [f"{utilisation:.1%}", f"{limits['least_s_per_step'] / fastest_s:.0%}"]
