@@ -21,7 +21,6 @@ from pathlib import Path
 from types import FrameType
 
 import pipeline
-from pipeline.formats.class_folders import class_names, scan_class_folders
 from pipeline.formats.conversion import (
     Conversion,
     UnusableInputError,
@@ -29,6 +28,7 @@ from pipeline.formats.conversion import (
     find_finished,
     merge,
 )
+from pipeline.formats.layouts import SPLITS
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
 from pipeline.formats.plan import shard_bytes
@@ -36,6 +36,7 @@ from pipeline.formats.source import DataError
 from pipeline.formats.workers import WorkerError
 from tools.progress import ImageProgress
 from tools.shard_options import add_shard_options
+from tools.sources import add_source_options, default_name, open_layout
 from tools.targets import add_target_options, new_conversion, new_runner
 
 EXIT_FAILED = 1
@@ -43,8 +44,6 @@ EXIT_BAD_INPUT = 2
 EXIT_OUTPUT = 73
 EXIT_IO = 74
 EXIT_INTERRUPTED = 75
-
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path, help="folder that holds train/ and val/")
+    add_source_options(parser)
     parser.add_argument("--output", type=Path, help="default: shards/NAME, NAME that of the source")
     parser.add_argument(
         "--split", action="append", choices=SPLITS, help="convert only this one; default: both"
@@ -160,15 +159,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     source: Path = arguments.source
     splits: Sequence[str] = arguments.split or SPLITS
-    _check_splits(source, splits)
-    output: Path = arguments.output or Path("shards") / source.resolve().name
+    layout = open_layout(arguments, splits)
+    output: Path = arguments.output or Path("shards") / default_name(source)
     if output.resolve().is_relative_to(source.resolve()):
         raise OutputError(f"{output}: lies inside the source, which is not to be changed")
-    training = source / "train"
-    classes = class_names(training if training.is_dir() else source / splits[0])
     unusable = 0
     for split in splits:
-        scan = scan_class_folders(source / split, classes)
+        scan = layout.splits[split]()
         conversion = new_conversion(arguments, scan=scan, folder=output / split, split=split)
         try:
             outcome.splits.append(_convert_split(conversion, arguments))
@@ -184,20 +181,6 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
             " --on-error skip (or quarantine), which goes on with what is done"
         )
     return 0
-
-
-def _check_splits(source: Path, splits: Sequence[str]) -> None:
-    if not source.is_dir():
-        raise DataError(f"{source}: no such folder; expected one that holds train/ and val/")
-    for split in splits:
-        if not (source / split).is_dir():
-            there = sorted(p.name for p in source.iterdir() if p.is_dir())[:5]
-            others = [s for s in SPLITS if (source / s).is_dir()]
-            remedy = f"; --split {others[0]} converts what is there" if others else ""
-            raise DataError(
-                f"{source}: has no folder {split}/ (it holds {', '.join(there) or 'no folders'}),"
-                f" with one folder for each class in it{remedy}"
-            )
 
 
 def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> SplitResult:

@@ -76,6 +76,16 @@ class BetonSource:
         return self._tables.sizes
 
     @property
+    def is_raw(self) -> NDArray[np.bool_]:
+        """Whether each sample is raw pixels."""
+        return self._tables.is_raw
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """(N, 2), height and width of each sample."""
+        return np.stack([self._tables.heights, self._tables.widths], axis=1)
+
+    @property
     def shard_sizes(self) -> tuple[int, ...]:
         """The file counts as one shard."""
         return (len(self),)

@@ -1,0 +1,127 @@
+"""Data that was converted before, shards or an FFCV file, as the input of another conversion.
+
+Keys, labels and the bytes of encoded images stay. Raw pixels become PNGs without compression.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.formats.beton_source import BetonSource
+from pipeline.formats.image_check import UnusableImageError
+from pipeline.formats.index import Index, read_index
+from pipeline.formats.pixels import encode_png, png_size
+from pipeline.formats.scan import Scan
+from pipeline.formats.shards import ShardSource
+from pipeline.formats.source import DataError
+
+_TAR_BLOCK = 512
+_TAR_NAME = 100
+
+
+@dataclass(frozen=True)
+class SourceReader:
+    """Reads samples of the source at `path`; a location is `INDEX/KEY.EXTENSION`."""
+
+    path: str
+    classes: tuple[str, ...] = ()
+
+    def read(self, location: str) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            UnusableImageError: if the source says that it is damaged.
+        """
+        try:
+            [sample] = self._source().read_many([_index_in(location)])
+        except DataError as error:
+            raise UnusableImageError("damaged", str(error)) from error
+        return encode_png(sample.data) if sample.data.ndim == 3 else sample.data.tobytes()
+
+    def describe(self, location: str) -> str:
+        """Return what the source says of it."""
+        return self._source().describe(_index_in(location))
+
+    def _source(self) -> ShardSource | BetonSource:
+        """Return the source, which is opened once in each process."""
+        with _lock:
+            if self not in _opened:
+                path = Path(self.path)
+                is_beton = path.suffix == ".beton"
+                _opened[self] = (
+                    BetonSource(path, self.classes or None) if is_beton else ShardSource(path)
+                )
+            return _opened[self]
+
+
+_opened: dict[SourceReader, ShardSource | BetonSource] = {}
+_lock = threading.Lock()
+
+
+def scan_shards(folder: Path) -> Scan:
+    """List the samples of a folder of shards.
+
+    Raises:
+        DataError: if a shard is missing or cut off, or the index is damaged.
+    """
+    ShardSource(folder)  # it sees that all is there
+    index = read_index(folder)
+    keys = index.table.column("key").chunk(0)
+    return Scan(
+        classes=index.classes,
+        keys=keys,
+        locations=_locations(keys, _extensions(folder, index)),
+        labels=index.column("label").astype(np.int32),
+        sizes=index.column("length").astype(np.int64),
+        stamps=index.column("crc32").astype(np.int64),
+        reader=SourceReader(str(folder)),
+    )
+
+
+def scan_beton(path: Path, classes: tuple[str, ...] | None = None) -> Scan:
+    """List the samples of an FFCV file.
+
+    Args:
+        path: of the file.
+        classes: their names, for a file made by others.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    source = BetonSource(path, classes)
+    png_sizes = np.array([png_size(h, w) for h, w in source.shapes.tolist()], np.int64)
+    return Scan(
+        classes=source.classes,
+        keys=source.keys,
+        locations=_locations(source.keys, ["png" if raw else "jpg" for raw in source.is_raw]),
+        labels=source.labels.astype(np.int32),
+        sizes=np.where(source.is_raw, png_sizes, source.lengths),
+        stamps=np.full(len(source), path.stat().st_mtime_ns, np.int64),
+        reader=SourceReader(str(path), classes or ()),
+    )
+
+
+def _index_in(location: str) -> int:
+    return int(location.partition("/")[0])
+
+
+def _locations(keys: pa.StringArray, extensions: list[str]) -> pa.BinaryArray:
+    places = zip(keys.to_pylist(), extensions, strict=True)
+    return pa.array([f"{i}/{key}.{ext}".encode() for i, (key, ext) in enumerate(places)])
+
+
+def _extensions(folder: Path, index: Index) -> list[str]:
+    """Return the extension of each sample's image, from its name in the tar."""
+    shards, offsets = index.column("shard"), index.column("offset")
+    extensions = [""] * len(shards)
+    for number, shard in enumerate(index.shards):
+        with (folder / shard.name).open("rb") as file:
+            for row in np.flatnonzero(shards == number).tolist():
+                start = int(offsets[row]) - _TAR_BLOCK
+                name = os.pread(file.fileno(), _TAR_NAME, start).rstrip(b"\0")
+                extensions[row] = name.rpartition(b".")[2].decode(errors="replace")
+    return extensions

@@ -1,0 +1,72 @@
+"""The options of make_shards that say what is read."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.formats.layouts import SPLITS, Layout, find_layout
+from pipeline.formats.source import DataError
+
+_SUFFIXES = (".tar.gz", ".beton")
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a parser."""
+    parser.add_argument(
+        "source",
+        type=Path,
+        help="folder that holds train/ and val/, or ImageNet as Kaggle or image-net.org have it, or"
+        " CIFAR's archive, or train.csv and val.csv, or shards or .beton files",
+    )
+    parser.add_argument(
+        "--list",
+        action="append",
+        type=_split_and_file,
+        metavar="SPLIT=FILE",
+        help="the images of a split are those in this CSV of path,label; paths from SOURCE on",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes, a line each, for lists and .beton files with numbers only",
+    )
+
+
+def open_layout(arguments: argparse.Namespace, splits: Sequence[str]) -> Layout:
+    """Return what lies in the source, which has all of `splits`.
+
+    Raises:
+        DataError: if nothing known does, or a split is missing.
+    """
+    lists = dict(arguments.list or ())
+    classes = _read_classes(arguments.classes) if arguments.classes else None
+    layout = find_layout(arguments.source, lists=lists, classes=classes)
+    for split in splits:
+        layout.check(split)
+    return layout
+
+
+def default_name(source: Path) -> str:
+    """Return how the output is called if nothing else is said."""
+    name = source.resolve().name
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _split_and_file(text: str) -> tuple[str, Path]:
+    split, _, file = text.partition("=")
+    if split not in SPLITS or not file:
+        raise argparse.ArgumentTypeError(f"expected train=FILE or val=FILE, got {text!r}")
+    return split, Path(file)
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if not names or "" in names or len(set(names)) < len(names):
+        raise DataError(f"{path}: expected the name of a class on each line, no two alike")
+    return names
