@@ -112,7 +112,8 @@ def test_a_run_folder_in_use_is_refused(tmp_path):
         "import sys; from pathlib import Path; from trainer import yaml_config;"
         "from trainer.recipe import Recipe; from trainer.run_folder import RunFolder\n"
         "path = Path(sys.argv[1])\n"
-        "try: RunFolder(path, patience_s=0.1).open(yaml_config.load(Recipe, path / 'recipe.yaml'))\n"
+        "recipe = yaml_config.load(Recipe, path / 'recipe.yaml')\n"
+        "try: RunFolder(path, patience_s=0.1).open(recipe)\n"
         "except yaml_config.ConfigError as error: sys.exit(str(error))"
     )
     second = subprocess.run(

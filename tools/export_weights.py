@@ -17,7 +17,9 @@ from trainer.checkpoint import CheckpointError
 
 def main(argv: list[str] | None = None) -> int:
     """Write the file; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--raw", action="store_true", help="the weights, not their EMA")

@@ -21,7 +21,9 @@ SPLIT_SEED = 0
 
 def main(argv: list[str] | None = None) -> int:
     """Write the folder; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args(argv).folder
     pictures, labels = load_digits(return_X_y=True)

@@ -18,7 +18,9 @@ Row = dict[str, float]
 
 def main(argv: list[str] | None = None) -> int:
     """Write the picture; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--output", type=Path, help="picture; by default RUN/curves.png")
     arguments = parser.parse_args(argv)

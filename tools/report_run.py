@@ -18,7 +18,9 @@ ImageNet, with train/ and val/ in /imagenet, works the same way:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the report; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of a run")
     run: Path = parser.parse_args(argv).run
     path = run / "summary.json"
