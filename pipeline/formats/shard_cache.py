@@ -116,7 +116,8 @@ class ShardCache:
                 return False
             try:
                 fill(part)
-                part.replace(self.folder / name)
+                with self._locked(self._root / "lock", wait=True):  # so that none is overlooked
+                    part.replace(self.folder / name)
             finally:
                 part.unlink(missing_ok=True)
             return True
