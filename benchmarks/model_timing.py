@@ -72,9 +72,11 @@ def make_ours(name: str) -> nn.Module:
 
 
 def make_plain(name: str) -> nn.Module:
-    """The transcription of the same variant."""
-    entry_point = timm.model_entrypoint(name)
-    return importlib.import_module(PLAIN_MODULES[entry_point.__module__]).plain(name)
+    """The transcription of the same variant; a model that is timm's own defines itself."""
+    source = timm.model_entrypoint(name).__module__
+    if source not in PLAIN_MODULES:
+        return timm.create_model(name)
+    return importlib.import_module(PLAIN_MODULES[source]).plain(name)
 
 
 def measure(name: str, mode: Mode, settings: Settings) -> dict[str, object]:

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import torch
 import models
 from benchmarks.model_speed_table import render
 from benchmarks.model_timing import Settings, measure
+from pipeline.formats.files import write_atomically
 
 MODES = ("inference", "training")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.table:
         if not arguments.results:
             parser.error("--table needs --results FILE...: the raw results to make it from")
-        _write(arguments.table, render([_read(path) for path in arguments.results]))
+        table = render([_read(path) for path in arguments.results])
+        write_atomically(arguments.table, table.encode())
         return 0
     unknown = sorted(set(arguments.names) - set(models.names()))
     if unknown or not arguments.names:
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name}, {mode}", flush=True)
             results.append(measure(name, mode, settings))
             if arguments.output:
-                _write(arguments.output, json.dumps(report, indent=1) + "\n")
+                write_atomically(arguments.output, (json.dumps(report, indent=1) + "\n").encode())
     print(render([report]))
     return 0
 
@@ -120,16 +121,6 @@ def _machine(settings: Settings) -> dict[str, object]:
 
 def _read(path: Path) -> dict[str, object]:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=path.name, encoding="utf-8", delete=False
-    ) as scratch:
-        scratch.write(text)
-        scratch.flush()
-        os.fsync(scratch.fileno())
-    Path(scratch.name).replace(path)
 
 
 if __name__ == "__main__":

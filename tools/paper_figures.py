@@ -1,0 +1,94 @@
+"""What papers, READMEs and slides say of the models in the zoo, and why ours may differ.
+
+Nothing here was measured by us. FLOPs are the source's own count, usually multiply-adds.
+"""
+
+from typing import NamedTuple
+
+
+class Reported(NamedTuple):
+    """One model's reported figures, as the source prints them; "" where it gives none."""
+
+    parameters: str = ""
+    flops: str = ""
+    top1: str = ""
+    notes: tuple[str, ...] = ()
+
+
+NOTES = {
+    "cut": "The source cuts decimals instead of rounding them.",
+    "nano": "Not of the paper: a small one for 32-pixel images.",
+    "vip_s7": "Its authors' log: best epoch 81.518, last 81.498. An early README says 81.6.",
+    "vip_m7": "Its authors' log: best epoch 82.746, last 82.682. A comment in their code says "
+    "55,534,632 parameters, which their code does not have.",
+    "vip_l7": "Its authors' log: best epoch 83.204, last 83.076.",
+    "amixer": "The paper's table was not available to us, and the authors' repository reports "
+    "nothing.",
+    "amixer_file": "The authors' file of the windowed form does not run as released; counts are of "
+    "the form with its call-site faults repaired.",
+    "convmixer": 'timm\'s model. Tools that skip convolutions with "same" padding, as fvcore does, '
+    "count less. timm's own evaluation: 1536/20 81.382, 768/32 80.158, 1024/20 76.944.",
+    "relu": "With ReLU, which the released ConvMixer-768/32 needs; the others have GELU.",
+    "unpublished": "The name stands in the authors' code; no figure of it was published.",
+    "thop": "The README's FLOPs are thop's, which adds four for each element that goes through "
+    "BatchNorm, and the pooling, to the multiply-adds.",
+    "cifar100": "With 100 classes the README gives 0.19, 0.19 and 0.32 million parameters for II, "
+    "III and IV; the code has 198,500, 198,500 and 330,596.",
+    "shared": "III shares its weights between segments, not its work: IV costs as much.",
+    "slides": "As in the comparison table of the DynaMixer slides, which do not say how FLOPs were "
+    "counted.",
+    "mixer": "77.3 in a second row of the slides; 78.5 in the Vision Permutator README.",
+    "resmlp_big": "The slides' B24 has patches of 16 pixels; timm's has patches of 8, hence more "
+    "tokens, more parameters and four times the work.",
+}
+
+_SMALL = ("thop",)
+_SMALL_II = ("thop", "cifar100")
+
+REPORTED = {
+    "dynamixer_s": Reported("26M", "7.3G", "82.7"),
+    "dynamixer_m": Reported("57M", "17.0G", "83.7"),
+    "dynamixer_l": Reported("97M", "27.4G", "84.3", ("cut",)),
+    "dynamixer_nano": Reported(notes=("nano",)),
+    "vip_s14": Reported("30M", "6.9G", "80.7"),
+    "vip_s7": Reported("25M", "6.9G", "81.5", ("vip_s7",)),
+    "vip_m7": Reported("55M", "16.3G", "82.7", ("vip_m7",)),
+    "vip_l7": Reported("88M", "24.4G", "83.2", ("vip_l7",)),
+    "amixer_deit_s": Reported(notes=("amixer",)),
+    "amixer_t": Reported(notes=("amixer", "amixer_file")),
+    "amixer_s": Reported(notes=("amixer", "amixer_file")),
+    "amixer_b": Reported(notes=("amixer", "amixer_file")),
+    "splitmixer_1536_20": Reported(notes=("unpublished",)),
+    "splitmixer_768_32": Reported(notes=("unpublished", "relu")),
+    "splitmixer_1024_20_ks9_p14": Reported(notes=("unpublished",)),
+    "convmixer_256_8": Reported("0.60M", "152.6M", "94.17 (CIFAR-10)", _SMALL),
+    "splitmixer_i_256_8": Reported("0.28M", "71.8M", "93.91 (CIFAR-10)", _SMALL),
+    "splitmixer_ii_256_8": Reported("0.17M", "46.2M", "92.25 (CIFAR-10)", _SMALL_II),
+    "splitmixer_iii_256_8": Reported("0.17M", "79.8M", "92.52 (CIFAR-10)", (*_SMALL_II, "shared")),
+    "splitmixer_iv_256_8": Reported("0.31M", "79.8M", "93.38 (CIFAR-10)", (*_SMALL_II, "shared")),
+    "splitmixer_v_256_8": Reported(notes=("unpublished",)),
+    "convmixer_256_8_ks7_p7": Reported("0.70M", "696M", "74.59 (Food-101)", _SMALL),
+    "splitmixer_i_256_8_ks7_p7": Reported("0.34M", "331M", "73.56 (Food-101)", _SMALL),
+    "splitmixer_ii_256_8_ks7_p7": Reported("0.24M", "229M", "71.74 (Food-101)", _SMALL),
+    "splitmixer_iii_256_8_ks7_p7": Reported("0.24M", "363M", "72.78 (Food-101)", _SMALL),
+    "splitmixer_iv_256_8_ks7_p7": Reported("0.37M", "363M", "72.92 (Food-101)", _SMALL),
+    "splitmixer_v_256_8_ks7_p7": Reported(notes=("unpublished",)),
+    "stridemixer_i_256_8": Reported(notes=("unpublished",)),
+    "stridemixer_iii_256_8": Reported(notes=("unpublished",)),
+    "convmixer_1536_20": Reported("51.6M", "", "81.37", ("convmixer",)),
+    "convmixer_768_32": Reported("21.1M", "", "80.16", ("convmixer", "relu")),
+    "convmixer_1024_20_ks9_p14": Reported("24.4M", "", "76.94", ("convmixer",)),
+    "mixer_s32_224": Reported(),
+    "mixer_s16_224": Reported(),
+    "mixer_b32_224": Reported(),
+    "mixer_b16_224": Reported("59M", "12.7G", "76.4", ("slides", "cut", "mixer")),
+    "mixer_l32_224": Reported(),
+    "mixer_l16_224": Reported(),
+    "resmlp_12_224": Reported("15M", "3.0G", "76.6", ("slides",)),
+    "resmlp_24_224": Reported("30M", "6.0G", "79.4", ("slides",)),
+    "resmlp_36_224": Reported(),
+    "resmlp_big_24_224": Reported("116M", "23.0G", "81.0", ("slides", "resmlp_big")),
+    "gmlp_ti16_224": Reported("6M", "1.4G", "72.3", ("slides",)),
+    "gmlp_s16_224": Reported("20M", "4.5G", "79.6", ("slides",)),
+    "gmlp_b16_224": Reported("73M", "15.8G", "81.6", ("slides",)),
+}
