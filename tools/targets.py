@@ -90,7 +90,8 @@ def new_runner(arguments: argparse.Namespace, conversion: Conversion) -> RunJobs
 def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], remedy: str) -> None:
     """Refuse options that would have no effect."""
     for name in names:
-        if getattr(arguments, name) not in (None, False):
+        value = getattr(arguments, name)
+        if value is not None and value is not False:
             raise ValueError(f"--{name.replace('_', '-')} has no effect without {remedy}")
 
 
