@@ -247,6 +247,7 @@ def test_torchrun_with_bf16(command, tmp_path):
     assert {event["count"] for event in events(tmp_path, "eval")} == {360}
 
 
+@pytest.mark.slow
 def test_compiled_blocks_train_as_eager_ones(undisturbed, command, tmp_path):
     short = ("run.compile=blocks", "model.drop_path_rate=0", "schedule.warmup_epochs=0")
     done = run(command(tmp_path, *short, "schedule.epochs=1"))
