@@ -26,6 +26,7 @@ from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_writer import WriteConfig
 from pipeline.formats.source import DataError
 from tests.conftest import decode, encode_jpeg
+from tools import make_shards
 
 COPY, RAW = BetonConfig(), BetonConfig(mode="raw")
 SHUFFLED, KEPT = PlanConfig(), PlanConfig(order="kept")
@@ -283,6 +284,29 @@ write(Path({str(image_folder / "train")!r}), Path({str(tmp_path / "train")!r}))
     undisturbed = write(image_folder / "train", tmp_path / "other" / "train")
     assert again.read_bytes() == undisturbed.read_bytes()
     assert names(again.parent) == names(undisturbed.parent)
+
+
+@pytest.mark.parametrize("room", [5_000_000, -1], ids=str)
+def test_full_disk_is_reported_and_leaves_nothing(image_folder, copied, tmp_path, room):
+    # A limit on the size of files acts as a full disk does: a write is cut short, the next fails.
+    limit = room if room > 0 else copied.stat().st_size + room
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tools import make_shards
+import pipeline.formats.beton_conversion
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+sys.exit(make_shards.main([
+    {str(image_folder)!r}, "--output", {str(tmp_path / "out")!r},
+    "--format", "ffcv", "--split", "train",
+]))
+"""
+    full = subprocess.run([sys.executable, "-c", script], check=False, timeout=120)
+    assert full.returncode == 74
+    assert names(tmp_path / "out" / "train") == [".parts"]
+    assert make_shards.main([str(image_folder), "--output", str(tmp_path / "out")]) == 73
+    again = write(image_folder / "train", tmp_path / "out" / "train")
+    assert again.read_bytes() == copied.read_bytes()
 
 
 def test_second_run_finds_the_finished_file(image_folder, copied):
