@@ -1,0 +1,107 @@
+"""Every registered variant with few and narrow blocks: its own structure, at a cost for tests."""
+
+import importlib
+
+import timm
+import torch
+from torch import nn
+
+import models
+
+NUM_CLASSES = 7
+
+PLAIN = {
+    "dynamixer": "benchmarks.plain_dynamixer",
+    "vip": "benchmarks.plain_vip",
+    "amixer": "benchmarks.plain_amixer",
+    "splitmixer": "benchmarks.plain_splitmixer",
+    "convmixer": "benchmarks.plain_splitmixer",
+    "stridemixer": "benchmarks.plain_splitmixer",
+}
+
+ONE_OF_EACH_FAMILY = (
+    "dynamixer_s",
+    "vip_s7",
+    "amixer_deit_s",
+    "amixer_t",
+    "splitmixer_i_256_8",
+    "stridemixer_i_256_8",
+)
+
+
+def image_size(name: str) -> int:
+    """Pixels of a side of the small variant's images: a grid of 8 or 4 tokens at least."""
+    family = name.split("_")[0]
+    if name == "dynamixer_nano" or family == "amixer":
+        return 32 if name == "dynamixer_nano" else 64
+    return 56 if family in ("dynamixer", "vip") or "p7" in name or "_20" in name else 28
+
+
+def settings(name: str) -> dict[str, object]:
+    """Constructor arguments that make `name` small, for ours and for the plain form."""
+    family = name.split("_")[0]
+    if name == "dynamixer_nano":
+        return {}
+    if family == "dynamixer":  # 64 tokens in the first stage are many: branches are folded there
+        wide = (16, 16, 32, 32) if name.endswith("m") else (16, 32, 32, 32)
+        return {"depths": (2, 1, 1, 1), "dims": wide}
+    if family == "vip":
+        wide = (64, 64, 64, 64) if name.endswith(("m7", "14")) else (64, 96, 96, 96)
+        return {"depths": (2, 1, 1, 1), "dims": wide}
+    if name == "amixer_deit_s":
+        return {"depth": 3, "embed_dim": 32}
+    if family == "amixer":
+        return {"depths": (2, 2, 1, 1), "embed_dim": 4 * (3 if name[-1] in "ts" else 4)}
+    if family == "stridemixer":
+        return {"depth": 3}
+    return {"depth": 3, "dim": 32}
+
+
+def make(name: str, **overrides: object) -> nn.Module:
+    """Our small variant."""
+    size = {"img_size": image_size(name), "num_classes": NUM_CLASSES}
+    return timm.create_model(name, **{**size, **settings(name), **overrides})
+
+
+def make_plain(name: str) -> nn.Module:
+    """The plain transcription of the small variant."""
+    arguments = {"num_classes": NUM_CLASSES, **settings(name)}
+    size = image_size(name)
+    if name.startswith(("dynamixer", "vip")):
+        arguments["img_size"] = size
+    elif name == "amixer_deit_s":
+        arguments["img_size"] = (size, size)
+    elif name.startswith("amixer"):  # grids of 16, 8, 4 and 2 in 8, 4, 1 and 1 windows
+        arguments["windows"] = ((2, 2), (2, 2), (4, 4), (2, 2))
+    module = importlib.import_module(PLAIN[name.split("_")[0]])
+    return module.plain(name, **arguments)
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give parameters and statistics of BatchNorm ordinary sizes; zero biases hide mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, value in (*model.named_parameters(), *model.named_buffers()):
+            if not value.is_floating_point() or key.endswith("keep_prob"):
+                continue
+            draws = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            if key.endswith("running_var"):
+                draws = 0.5 + draws.abs()
+            elif value.ndim > 1:
+                draws = draws / value[0].numel() ** 0.5
+            elif key.endswith("weight") or "gamma" in key:
+                draws = 1 + 0.1 * draws
+            else:
+                draws = 0.1 * draws
+            value.copy_(draws)
+    return model
+
+
+def images(name: str, batch: int = 2, seed: int = 1, **overrides: object) -> torch.Tensor:
+    """Standard normal images of the small variant's size."""
+    generator = torch.Generator().manual_seed(seed)
+    size = image_size(name)
+    return torch.randn(batch, 3, size, size, generator=generator, **overrides)
+
+
+NAMES = models.names()
