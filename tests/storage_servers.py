@@ -2,11 +2,16 @@
 
 import os
 import re
+import socket
+import socketserver
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
 
 
 class Faults:
@@ -92,3 +97,69 @@ def http_server(folder):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class DroppingProxy(socketserver.ThreadingTCPServer):
+    """Passes bytes on to a server; cuts the next `drop` connections after `after_bytes` of them."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port):
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.port = port
+        self.drop = 0
+        self.after_bytes = 20_000
+        self.dropped = 0
+        self.lock = threading.Lock()
+
+
+class _Passing(socketserver.BaseRequestHandler):
+    def handle(self):
+        with socket.create_connection(("127.0.0.1", self.server.port)) as upstream:
+            back = threading.Thread(target=self._pass, args=(upstream, self.request), daemon=True)
+            back.start()
+            self._pass(self.request, upstream, is_request=True)
+            with suppress(OSError):
+                upstream.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    def _pass(self, source, target, *, is_request=False):
+        passed = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                passed += len(data)
+                if is_request and passed > self.server.after_bytes and self._drops():
+                    source.shutdown(socket.SHUT_RDWR)
+                    return
+                target.sendall(data)
+
+    def _drops(self):
+        with self.server.lock:
+            if not self.server.drop:
+                return False
+            self.server.drop -= 1
+            self.server.dropped += 1
+            return True
+
+
+@contextmanager
+def s3_server():
+    """Run a server that speaks S3 behind a proxy, which is yielded; $AWS_... point to it."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    proxy = DroppingProxy(server.get_host_and_port()[1])
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_address[1]}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "testing")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            proxy.server_close()
+            thread.join()
+            server.stop()

@@ -2,6 +2,7 @@
 
     python tools/make_shards.py /imagenet        # train/ and val/ -> shards/imagenet/{train,val}/
 
+    python tools/make_shards.py s3://bucket/imagenet --output s3://bucket/shards/imagenet
     python tools/make_shards.py /imagenet --part 3/16    # one of 16 processes, on any machines
     python tools/make_shards.py /imagenet --merge        # when all 16 are done
 
@@ -16,6 +17,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -31,12 +33,15 @@ from pipeline.formats.conversion import (
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
-from pipeline.formats.plan import shard_bytes
+from pipeline.formats.plan import total_bytes
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.remote_output import staged
+from pipeline.formats.retry import StorageError
 from pipeline.formats.source import DataError
 from pipeline.formats.workers import WorkerError
 from tools.progress import ImageProgress
 from tools.shard_options import add_shard_options
-from tools.sources import add_source_options, default_name, open_layout
+from tools.sources import add_source_options, default_name, folder_or_url, open_layout
 from tools.targets import add_target_options, new_conversion, new_runner
 
 EXIT_FAILED = 1
@@ -96,7 +101,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_source_options(parser)
-    parser.add_argument("--output", type=Path, help="default: shards/NAME, NAME that of the source")
+    parser.add_argument(
+        "--output",
+        type=folder_or_url,
+        help="folder, or s3:// or gs:// URL; default: shards/NAME, NAME that of the source",
+    )
     parser.add_argument(
         "--split", action="append", choices=SPLITS, help="convert only this one; default: both"
     )
@@ -141,6 +150,8 @@ def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:
         code, outcome.error = EXIT_FAILED, str(error)
     except ValueError as error:  # of the data, or of the options
         code, outcome.error = EXIT_BAD_INPUT, str(error)
+    except StorageError as error:
+        code, outcome.error = EXIT_IO, f"{error}; run the same command again to go on"
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = f"{where}{error.strerror or error}"
@@ -157,12 +168,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
-    source: Path = arguments.source
+    source: Path | RemoteFolder = arguments.source
     splits: Sequence[str] = arguments.split or SPLITS
     layout = open_layout(arguments, splits)
-    output: Path = arguments.output or Path("shards") / default_name(source)
-    if output.resolve().is_relative_to(source.resolve()):
-        raise OutputError(f"{output}: lies inside the source, which is not to be changed")
+    output: Path | RemoteFolder = arguments.output or Path("shards") / default_name(source)
+    _check_apart(source, output)
     unusable = 0
     for split in splits:
         scan = layout.splits[split]()
@@ -183,12 +193,24 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     return 0
 
 
+def _check_apart(source: Path | RemoteFolder, output: Path | RemoteFolder) -> None:
+    if isinstance(output, RemoteFolder) and not output.is_store:
+        raise OutputError(f"{output.url}: https can be read, not written; use s3:// or gs://")
+    if isinstance(source, Path) and isinstance(output, Path):
+        inside = output.resolve().is_relative_to(source.resolve())
+    else:
+        inside = f"{output}/".startswith(f"{source}/")
+    if inside:
+        raise OutputError(f"{output}: lies inside the source, which is not to be changed")
+
+
 def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> SplitResult:
     scan = conversion.scan
     if arguments.dry_run:
         return _planned(conversion)
     run = new_runner(arguments, conversion)
-    with ImageProgress(conversion.split, len(scan), int(scan.sizes.sum())) as progress:
+    place = nullcontext() if conversion.remote is None else staged(conversion, arguments.part)
+    with place, ImageProgress(conversion.split, len(scan), int(scan.sizes.sum())) as progress:
         if arguments.merge:
             manifest = merge(conversion)
         else:
@@ -208,7 +230,7 @@ def _planned(conversion: Conversion) -> SplitResult:
         conversion,
         "planned",
         len(scan),
-        size=shard_bytes(scan.sizes),
+        size=total_bytes(scan.sizes, conversion.plan()),
         left_out=len(scan.problems),
     )
 
@@ -237,7 +259,7 @@ def _result(
 ) -> SplitResult:
     return SplitResult(
         split=conversion.split,
-        folder=str(conversion.folder),
+        folder=conversion.place,
         state=state,
         classes=len(conversion.scan.classes),
         images=images,

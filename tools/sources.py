@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.formats.layouts import SPLITS, Layout, find_layout
+from pipeline.formats.remote import RemoteFolder, is_url
+from pipeline.formats.remote_folders import find_remote_layout
 from pipeline.formats.source import DataError
 
 _SUFFIXES = (".tar.gz", ".beton")
@@ -14,9 +16,10 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     parser.add_argument(
         "source",
-        type=Path,
+        type=folder_or_url,
         help="folder that holds train/ and val/, or ImageNet as Kaggle or image-net.org have it, or"
-        " CIFAR's archive, or train.csv and val.csv, or shards or .beton files",
+        " CIFAR's archive, or train.csv and val.csv, or shards or .beton files; or the URL (s3://,"
+        " gs://, https://) of a folder that holds train/ and val/",
     )
     parser.add_argument(
         "--list",
@@ -41,15 +44,29 @@ def open_layout(arguments: argparse.Namespace, splits: Sequence[str]) -> Layout:
     """
     lists = dict(arguments.list or ())
     classes = _read_classes(arguments.classes) if arguments.classes else None
-    layout = find_layout(arguments.source, lists=lists, classes=classes)
+    source: Path | RemoteFolder = arguments.source
+    if isinstance(source, Path):
+        layout = find_layout(source, lists=lists, classes=classes)
+    elif lists or classes:
+        raise DataError("--list and --classes have no effect on a source that is a URL")
+    else:
+        layout = find_remote_layout(source)
     for split in splits:
         layout.check(split)
     return layout
 
 
-def default_name(source: Path) -> str:
+def folder_or_url(text: str) -> Path | RemoteFolder:
+    """Return what an argument names."""
+    try:
+        return RemoteFolder(text) if is_url(text) else Path(text)
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def default_name(source: Path | RemoteFolder) -> str:
     """Return how the output is called if nothing else is said."""
-    name = source.resolve().name
+    name = source.resolve().name if isinstance(source, Path) else source.url.rpartition("/")[2]
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return name

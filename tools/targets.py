@@ -10,6 +10,8 @@ from pathlib import Path
 from pipeline.formats.beton_config import BetonConfig
 from pipeline.formats.conversion import Conversion, RunJobs, run_in_turn
 from pipeline.formats.parts import WHOLE
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.remote_output import staging_folder
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_writer import WriteConfig
 from pipeline.formats.workers import run_in_processes
@@ -47,7 +49,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 
 
 def new_conversion(
-    arguments: argparse.Namespace, *, scan: Scan, folder: Path, split: str
+    arguments: argparse.Namespace, *, scan: Scan, folder: Path | RemoteFolder, split: str
 ) -> Conversion:
     """Return the conversion of one split.
 
@@ -57,7 +59,17 @@ def new_conversion(
     layout, writing = plan_config(arguments), write_config(arguments)
     if arguments.format == "shards":
         _refuse(arguments, _FFCV_ONLY, "--format ffcv")
-        return Conversion(scan=scan, folder=folder, split=split, layout=layout, writing=writing)
+        remote = folder if isinstance(folder, RemoteFolder) else None
+        return Conversion(
+            scan=scan,
+            folder=folder if isinstance(folder, Path) else staging_folder(folder, arguments.part),
+            split=split,
+            layout=layout,
+            writing=writing,
+            remote=remote,
+        )
+    if isinstance(folder, RemoteFolder):
+        raise ValueError(f"{folder.url}: --format ffcv writes to local folders only")
     _refuse(arguments, _SHARDS_ONLY, "--format shards")
     if arguments.part != WHOLE:
         raise ValueError("--part needs --format shards: an FFCV file is written in one piece")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -34,10 +35,13 @@ from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.shard_writer import Progress, ShardJob, WriteConfig, write_shard
 from pipeline.formats.source import DataError
 
+if TYPE_CHECKING:
+    from pipeline.formats.remote import RemoteFolder
+
 RunJobs = Callable[[Iterable[ShardJob], Progress], Iterator[tuple[Problem, ...]]]
 """Writes the shards of jobs, here or elsewhere, and yields the problems of each, in any order."""
 
-_STATE_NAME = "conversion.json"
+STATE_NAME = "conversion.json"
 _SORTED = [("label", "ascending"), ("key", "ascending")]
 
 
@@ -51,13 +55,19 @@ class UnusableInputError(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """One split to be written to `folder`."""
+    """One split to be written to `folder`, or to `remote` if there is one, by way of `folder`."""
 
     scan: Scan
     folder: Path
     split: str
     layout: PlanConfig = field(default_factory=PlanConfig)
     writing: WriteConfig = field(default_factory=WriteConfig)
+    remote: "RemoteFolder | None" = None
+
+    @property
+    def place(self) -> str:
+        """Where the result goes, for messages."""
+        return self.remote.url if self.remote else str(self.folder)
 
     def plan(self) -> Plan:
         """Return which image goes where."""
@@ -93,6 +103,7 @@ class Conversion:
             classes=self.scan.classes,
             reader=self.scan.reader,
             config=self.writing,
+            remote=self.remote,
         )
 
 
@@ -161,15 +172,15 @@ def find_finished(conversion: Conversion) -> Manifest | None:
     if not (same_source and manifest["options"] == conversion.options()):
         other = "other options" if same_source else "another input"
         raise OutputError(
-            f"{conversion.folder}: holds shards made from {other};"
+            f"{conversion.place}: holds shards made from {other};"
             " choose another --output, or remove that folder"
         )
     shutil.rmtree(conversion.folder / PARTS_FOLDER, ignore_errors=True)
     return manifest
 
 
-def _identity(conversion: Conversion) -> bytes:
-    """What must not change between a run and the one that goes on with it."""
+def identity(conversion: Conversion) -> bytes:
+    """Return what must not change between a run and the one that goes on with it."""
     scan = conversion.scan
     state = {
         "source": source_facts(scan),
@@ -190,16 +201,16 @@ def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
             " choose another --output"
         )
     state.mkdir(parents=True, exist_ok=True)
-    identity = _identity(conversion)
+    wanted = identity(conversion)
 
     def settle() -> None:
-        path = state / _STATE_NAME
+        path = state / STATE_NAME
         if not path.exists():
-            write_atomically(path, identity)
-        elif path.read_bytes() != identity:
+            write_atomically(path, wanted)
+        elif path.read_bytes() != wanted:
             raise OutputError(
-                f"{folder}: holds the beginning of another conversion (the input or the options"
-                " have changed); remove that folder, or choose another --output"
+                f"{conversion.place}: holds the beginning of another conversion (the input or the"
+                " options have changed); remove that folder, or choose another --output"
             )
 
     with claimed(state, part, settle):
@@ -216,7 +227,7 @@ def _check_all_written(conversion: Conversion) -> None:
         count = read_count(conversion.folder / PARTS_FOLDER)
         parts = ", ".join(str(Part(n, count)) for n in sorted({s % count for s in missing}))
         raise OutputError(
-            f"{conversion.folder}: {len(missing)} of {len(names)} shards are missing, such as"
+            f"{conversion.place}: {len(missing)} of {len(names)} shards are missing, such as"
             f" {names[missing[0]]}; run these parts (again): {parts}"
         )
 
@@ -235,7 +246,7 @@ def _write_missing(
             problems += piece.problems
             entries = plan.entries(shard)
             progress(len(entries), int(scan.sizes[entries].sum()))
-    if not conversion.writing.intake.recode.quality:
+    if not conversion.writing.intake.recode.quality and conversion.remote is None:
         _check_space(folder, sum(shard_bytes(scan.sizes[plan.entries(s)]) for s in missing))
     for found in run((conversion.job(plan, shard) for shard in missing), progress):
         problems += found
@@ -281,8 +292,14 @@ def _complete(conversion: Conversion) -> Manifest:
         table=table,
     )
     write_manifest(folder, manifest)
-    shutil.rmtree(folder / PARTS_FOLDER)
+    _clean(folder)
     return manifest
+
+
+def _clean(folder: Path) -> None:
+    """Remove the state of a finished conversion."""
+    remove_parts(folder)
+    shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
 
 
 def _pieces(conversion: Conversion) -> Iterator[Piece]:

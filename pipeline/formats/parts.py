@@ -17,7 +17,7 @@ from pipeline.formats.files import write_atomically
 
 _MUTEX_NAME = "lock.mutex"
 _FOLDER_NAME = "lock"
-_COUNT_NAME = "parts"
+COUNT_NAME = "parts"
 
 
 class OutputError(ValueError):
@@ -95,7 +95,7 @@ def claimed(folder: Path, part: Part, settle: Callable[[], None]) -> Iterator[No
 
 def read_count(folder: Path) -> int:
     """Return in how many parts the shards are being written, 1 if in one."""
-    path = folder / _COUNT_NAME
+    path = folder / COUNT_NAME
     return int(path.read_text()) if path.exists() else 1
 
 
@@ -103,7 +103,7 @@ def _join_parts(folder: Path, shared: int, part: Part) -> None:
     """Hold the folder together with other parts of the same division; the first one decides it."""
     with suppress(BlockingIOError):
         fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        write_atomically(folder / _COUNT_NAME, str(part.count).encode())
+        write_atomically(folder / COUNT_NAME, str(part.count).encode())
     _lock(shared, fcntl.LOCK_SH, f"{folder.parent}: another process is writing all shards here")
     if (count := read_count(folder)) != part.count:
         raise OutputError(f"{folder.parent}: is being written in {count} parts, not {part.count}")

@@ -97,8 +97,14 @@ def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def shard_bytes(sizes: NDArray[np.int64]) -> int:
-    """Return the size of a tar of images of `sizes` bytes, at most."""
-    return int(_stored_sizes(sizes).sum()) + 2 * _TAR_RECORD
+    """Return the size of a tar of images of `sizes` bytes."""
+    content = int(_stored_sizes(sizes).sum()) + 2 * _TAR_BLOCK
+    return content + -content % _TAR_RECORD
+
+
+def total_bytes(sizes: NDArray[np.int64], plan: Plan) -> int:
+    """Return the size of all shards of `plan`."""
+    return sum(shard_bytes(sizes[plan.entries(shard)]) for shard in range(plan.num_shards))
 
 
 def _stored_sizes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

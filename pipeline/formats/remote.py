@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import fsspec
 
@@ -52,6 +53,12 @@ class RemoteFolder:
             known = ", ".join(f"{name}://" for name in SCHEMES)
             raise DataError(f"{self.url}: unknown scheme {scheme}://; there are {known} and paths")
         object.__setattr__(self, "url", self.url.rstrip("/"))
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "RemoteFolder":
+        return RemoteFolder(f"{self.url}/{name}", self.retry)
 
     @property
     def is_store(self) -> bool:
@@ -111,6 +118,22 @@ class RemoteFolder:
             ]
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
             return [RemoteFile(*f, 0) for f in zip(paths, pool.map(self.size, paths), strict=True)]
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders right below, sorted; none if there is no such folder."""
+
+        def action() -> list[dict[str, str]]:
+            # A server lists a folder under its name with a slash at the end.
+            return list(_filesystem(self.url).ls(f"{self.url}/", detail=True))
+
+        try:
+            found = try_often(action, self.url, self.retry)
+        except FileNotFoundError:
+            return []
+        names = [f["name"].rstrip("/") for f in found if f["type"] == "directory"]
+        here = self.url.rpartition("/")[2]
+        last = sorted(name.rpartition("/")[2] for name in names)
+        return [unquote(name) if not self.is_store else name for name in last if name != here]
 
     def upload(self, local: Path, path: str) -> None:
         """Store a local file; it is visible when all of it has arrived."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,9 @@ from pipeline.formats.recode import Recoded
 from pipeline.formats.sample_writer import SampleWriter
 from pipeline.formats.scan import ByteReader, Problem
 from pipeline.formats.tar_writer import TarWriter
+
+if TYPE_CHECKING:
+    from pipeline.formats.remote import RemoteFolder
 
 QUARANTINE_FOLDER = "quarantine"
 _REPORT_EVERY = 32
@@ -64,6 +67,8 @@ class ShardJob:
     classes: tuple[str, ...]
     reader: ByteReader
     config: WriteConfig
+    remote: "RemoteFolder | None" = None
+    """Where the shard goes when it is complete in `folder`; None: it stays."""
 
 
 class Entry(NamedTuple):
@@ -104,6 +109,10 @@ def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
     )
     write_piece(job.folder, piece)
     finish_part(part)
+    if job.remote is not None:
+        from pipeline.formats.stored_shards import store_shard
+
+        store_shard(job.remote, job.folder, job.name)
     return problems
 
 

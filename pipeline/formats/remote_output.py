@@ -1,0 +1,113 @@
+"""Shards that are written to an object store: made in a local folder, then stored.
+
+A shard counts as stored when its piece is, which comes after the tar; the index follows when all
+shards are there, the manifest last, which readers look for. The local folder only ever holds the
+shards that are being written; a file of the same size, but without blocks, stands for each one that
+is stored. What matters is in the store, so a run on any machine goes on with what others began.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.formats.conversion import STATE_NAME, Conversion, identity
+from pipeline.formats.files import write_atomically
+from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.manifest import MANIFEST_NAME
+from pipeline.formats.parts import COUNT_NAME, WHOLE, OutputError, Part
+from pipeline.formats.pieces import PARTS_FOLDER
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.stored_shards import make_empty
+
+
+def staging_folder(remote: RemoteFolder, part: Part) -> Path:
+    """Return where a part of the shards for `remote` is made: in $TMPDIR, one for each user."""
+    name = hashlib.sha256(remote.url.encode()).hexdigest()[:16]
+    root = Path(tempfile.gettempdir(), f"millstream-staging-{os.getuid()}")
+    return root / f"{name}-{part.number}-of-{part.count}"
+
+
+@contextmanager
+def staged(conversion: Conversion, part: Part) -> Iterator[None]:
+    """Fetch what is known of a remote output; store the result if there is no error.
+
+    Raises:
+        OutputError: if another process of this machine is at it.
+    """
+    folder, remote = conversion.folder, conversion.remote
+    assert remote is not None
+    state = {STATE_NAME: identity(conversion)}
+    if part != WHOLE:
+        state[COUNT_NAME] = str(part.count).encode()
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{remote.url}: another process is writing shards there") from None
+        _fetch_state(remote, folder, state)
+        yield
+        _store_result(remote, folder)
+        shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+
+
+def _fetch_state(remote: RemoteFolder, folder: Path, state: dict[str, bytes]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / PARTS_FOLDER).mkdir(parents=True)
+    sizes = {file.path: file.size for file in remote.files()}
+    if MANIFEST_NAME in sizes:
+        write_atomically(folder / MANIFEST_NAME, remote.read(MANIFEST_NAME))
+        return
+    if sizes and not any(path.startswith(f"{PARTS_FOLDER}/") for path in sizes):
+        raise OutputError(
+            f"{remote.url}: is not empty, and there is no conversion in it to go on with; choose"
+            " another --output"
+        )
+    for name, content in state.items():
+        path = f"{PARTS_FOLDER}/{name}"
+        if path not in sizes:
+            _store_bytes(remote, folder / path, content, path)
+        else:
+            write_atomically(folder / path, remote.read(path))
+    for path in sizes:
+        tar = f"{Path(path).stem}.tar"
+        if path.startswith(f"{PARTS_FOLDER}/") and path.endswith(".arrow") and tar in sizes:
+            write_atomically(folder / path, remote.read(path))
+            make_empty(folder / tar, sizes[tar])
+
+
+def _store_result(remote: RemoteFolder, folder: Path) -> None:
+    """Store what was made beside the shards, the manifest last; then the state goes."""
+    stored = {file.path for file in remote.files()}
+    is_complete = (folder / MANIFEST_NAME).exists()
+    others = [p for p in _files(folder) if p not in stored and p != MANIFEST_NAME]
+    for path in others:
+        remote.upload(folder / path, path)
+    if not is_complete:
+        return
+    if MANIFEST_NAME not in stored:
+        assert INDEX_NAME in stored.union(others)
+        remote.upload(folder / MANIFEST_NAME, MANIFEST_NAME)
+    remote.remove([path for path in stored if path.startswith(f"{PARTS_FOLDER}/")])
+
+
+def _files(folder: Path) -> Iterable[str]:
+    """Files to be stored: not the shards, which are, and not the state, which goes."""
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        is_shard = path.parent == folder and path.suffix in (".tar", ".idx")
+        if path.is_file() and not is_shard and not name.startswith(PARTS_FOLDER):
+            yield name
+
+
+def _store_bytes(remote: RemoteFolder, local: Path, content: bytes, path: str) -> None:
+    write_atomically(local, content)
+    remote.upload(local, path)
