@@ -2,11 +2,12 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import SynchronizedArray
 
 from pipeline.formats.scan import Problem
@@ -27,7 +28,6 @@ class _State:
     """What a worker shares with its parent: images done, bytes done, whether to stop."""
 
     counts: "SynchronizedArray[int]"
-    parent: int
 
 
 def run_in_processes(
@@ -41,7 +41,7 @@ def run_in_processes(
     context = get_context("spawn")  # a fork would inherit locks that threads of ours hold
     counts = context.Array("q", 3)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_initialize, initargs=(counts, os.getpid())
+        workers, mp_context=context, initializer=_initialize, initargs=(counts,)
     )
     try:
         yield from _drain(pool, iter(jobs), counts, progress, workers)
@@ -77,10 +77,19 @@ def _drain(
             yield future.result()
 
 
-def _initialize(counts: "SynchronizedArray[int]", parent: int) -> None:
+def _initialize(counts: "SynchronizedArray[int]") -> None:
     # Ctrl-C reaches every process of the terminal; the parent tells workers when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _State.counts, _State.parent = counts, parent
+    _State.counts = counts
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave at once when the parent is killed: another run may be taking over."""
+    parent = parent_process()
+    assert parent is not None, "only runs in workers"
+    parent.join()
+    os._exit(1)
 
 
 def _write(job: ShardJob) -> tuple[Problem, ...]:
@@ -88,8 +97,6 @@ def _write(job: ShardJob) -> tuple[Problem, ...]:
 
 
 def _count(images: int, size_bytes: int) -> None:
-    if os.getppid() != _State.parent:
-        os._exit(1)  # the parent was killed; another run may be taking over
     if _State.counts[2]:
         raise _Stopped
     with _State.counts.get_lock():
