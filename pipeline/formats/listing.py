@@ -53,6 +53,7 @@ class Listing:
         """
         self._flush()
         table = pa.Table.from_batches(self._batches, _SCHEMA)
+        self._batches = []
         table = self._without_duplicates(table.sort_by([("key", "ascending")]).combine_chunks())
         table = table.sort_by([("label", "ascending"), ("key", "ascending")]).combine_chunks()
         label, size, stamp = (table.column(n).to_numpy() for n in ("label", "size", "stamp"))
