@@ -71,9 +71,13 @@ class SampleWriter:
 
     def table(self, shard: int) -> pa.Table:
         """Return the piece of the index, `PIECE_SCHEMA`."""
-        columns = dict(zip(_Row._fields, zip(*self._rows, strict=True), strict=True))
-        columns["shard"] = (shard,) * len(self._rows)
-        return pa.table({n: columns.get(n, ()) for n in PIECE_SCHEMA.names}, schema=PIECE_SCHEMA)
+        columns = {
+            name: [shard] * len(self._rows)
+            if name == "shard"
+            else [getattr(row, name) for row in self._rows]
+            for name in PIECE_SCHEMA.names
+        }
+        return pa.table(columns, schema=PIECE_SCHEMA)
 
     def dali_index(self) -> bytes:
         """Return the text that `wds2idx` would make of the tar."""
