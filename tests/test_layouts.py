@@ -3,19 +3,24 @@
 import io
 import shutil
 import tarfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import scipy.io
 
 from pipeline.formats import open_source
+from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import find_layout
 from pipeline.formats.manifest import read_manifest
+from pipeline.formats.parts import OutputError
 from pipeline.formats.source import DataError
 from pipeline.formats.tar_members import TarReader, location_of, members
 from tests.conftest import CLASSES
-from tools import make_shards
+from tools import make_folders, make_shards
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -436,3 +441,70 @@ def test_options_that_do_not_go_together_are_refused(
     assert make_shards.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def tree(root):
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("options", [(), ("--format", "ffcv")], ids=["shards", "ffcv"])
+def test_class_folders_come_back_from_what_was_made_of_them(sorted_folder, tmp_path, options):
+    folder = shutil.copytree(sorted_folder, tmp_path / "in")
+    odd = folder / "train" / CLASSES[0] / "täst 100%.dir" / "a.b c.JPEG"
+    odd.parent.mkdir()
+    picture = next((folder / "train" / CLASSES[0]).glob("*.JPEG"))
+    shutil.copy(picture, odd)
+    for split in ("train", "val"):
+        (folder / split / "class 5.1 ü").mkdir()
+        shutil.copy(picture, folder / split / "class 5.1 ü" / "1.jpeg")
+    convert(folder, tmp_path / "made", *options)
+    assert make_folders.main([str(tmp_path / "made"), "--output", str(tmp_path / "out")]) == 0
+    expected = {str(Path(name).with_suffix(".jpg")): d for name, d in tree(folder).items()}
+    assert tree(tmp_path / "out") == expected
+
+
+def test_archives_become_class_folders(sorted_folder, tars, tmp_path):
+    add_devkit_archive(tars, sorted_folder)
+    assert make_folders.main([str(tars), "--output", str(tmp_path / "out")]) == 0
+    expected = {str(Path(name).with_suffix(".jpg")): d for name, d in tree(sorted_folder).items()}
+    assert tree(tmp_path / "out") == expected
+
+
+def test_interrupted_folders_are_gone_on_with(sorted_folder, tmp_path):
+    scan, output = find_layout(sorted_folder).splits["train"](), tmp_path / "train"
+
+    def stop(images, size_bytes):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_class_folders(scan, output, stop)
+    assert not output.exists()
+    [done] = list((tmp_path / "train.part").glob(f"{CLASSES[0]}/*_10.jpg"))
+    before = done.stat()
+    write_class_folders(scan, output, lambda images, size_bytes: None)
+    assert (output / CLASSES[0] / done.name).stat().st_mtime_ns == before.st_mtime_ns
+    assert len(tree(output)) == len(scan)
+    with pytest.raises(OutputError, match="exists already"):
+        write_class_folders(scan, output, stop)
+
+
+@pytest.mark.parametrize(
+    "key", ["../../escaped", "/absolute", "n01440764/..", "a//b", "a%2F..%2Fb", "a\0b", "x" * 300]
+)
+def test_hostile_keys_do_not_become_paths(sorted_folder, tmp_path, key):
+    scan = find_layout(sorted_folder).splits["val"]()
+    keys = [key, *scan.keys.to_pylist()[1:]]
+    hostile = replace(scan, keys=pa.array(keys))
+    output = tmp_path / "a" / "b" / "val"
+    with suppress(DataError):
+        write_class_folders(hostile, output, lambda images, size_bytes: None)
+    outside = [p for p in tmp_path.rglob("*") if p.is_file() and not p.is_relative_to(output)]
+    assert outside == []
+
+
+def test_two_keys_of_one_file_are_refused(sorted_folder, tmp_path):
+    scan = find_layout(sorted_folder).splits["val"]()
+    keys = [*scan.keys.to_pylist()[:-2], "a%41~", "a%2541~"]
+    with pytest.raises(DataError, match="two keys stand for one file"):
+        write_class_folders(replace(scan, keys=pa.array(keys)), tmp_path / "val", print)

@@ -1,0 +1,69 @@
+"""Write any data set that make_shards reads as class folders: the way back from shards.
+
+    python tools/make_folders.py shards/imagenet --output /imagenet
+
+Interrupted, it goes on where it was when it is started again with the same arguments. Exit codes:
+0 complete; 2 the input cannot be used; 73 the output exists or is in use; 74 reading or writing
+failed; 75 interrupted: run the same command again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.formats.conversion import UnusableInputError
+from pipeline.formats.folder_writer import write_class_folders
+from pipeline.formats.layouts import SPLITS
+from pipeline.formats.parts import OutputError
+from tools.progress import ImageProgress
+from tools.sources import add_source_options, open_layout
+
+EXIT_BAD_INPUT = 2
+EXIT_OUTPUT = 73
+EXIT_IO = 74
+EXIT_INTERRUPTED = 75
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert what the arguments name; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_source_options(parser)
+    parser.add_argument("--output", type=Path, required=True, help="gets a folder for each split")
+    parser.add_argument("--split", action="append", choices=SPLITS, help="only this; default: both")
+    arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments)
+    except OutputError as error:
+        return _fail(str(error), EXIT_OUTPUT)
+    except UnusableInputError as error:
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except ValueError as error:
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:
+        return _fail(f"{error.filename or 'writing'}: {error.strerror}", EXIT_IO)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    splits = arguments.split or SPLITS
+    layout = open_layout(arguments, splits)
+    for split in splits:
+        scan, folder = layout.splits[split](), arguments.output / split
+        with ImageProgress(split, len(scan), int(scan.sizes.sum())) as progress:
+            write_class_folders(scan, folder, progress.advance)
+        print(f"{folder}: {len(scan):,} images of {len(scan.classes):,} classes")
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
