@@ -377,6 +377,13 @@ def test_lists_in_the_source_are_found(image_folder, tmp_path):
     assert kinds.count("same key") == 1
 
 
+def test_tables_beside_class_folders_are_not_taken_for_lists(image_folder, tmp_path):
+    root = shutil.copytree(image_folder, tmp_path / "set")
+    (root / "train.csv").write_text("id,width,label\n1,2,3\n")
+    (root / "val.csv").write_bytes(b"\xff\xfe")
+    assert len(find_layout(root).splits["train"]()) == 62
+
+
 def test_lines_that_cannot_be_used_are_named(image_folder, tmp_path):
     file = next((image_folder / "train").glob("*/*")).relative_to(image_folder)
     good = [(file, "fish")]

@@ -6,6 +6,7 @@ file is begun anew after an interruption, since FFCV's writer cannot go on with 
 
 import hashlib
 import logging
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -137,7 +138,9 @@ def _write_until_it_fits(
         images = _images(job, records, progress, partial(_encode, job, config), threads)
         count = len(job.labels) - known
         try:
-            write_file(part, images, count=count, page_bytes=page_bytes)
+            # Decoding silences warnings, which threads that overlap do not undo; this does.
+            with warnings.catch_warnings():
+                write_file(part, images, count=count, page_bytes=page_bytes)
         except PageOverflowError as error:
             page_bytes = _page_for(error.size_bytes)
             _log.warning("%s; beginning anew with pages of %d bytes", error, page_bytes)

@@ -15,7 +15,7 @@ from pipeline.formats.converted import scan_beton, scan_shards
 from pipeline.formats.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
-from pipeline.formats.sample_list import list_classes, scan_list
+from pipeline.formats.sample_list import is_list, list_classes, scan_list
 from pipeline.formats.scan import Scan
 from pipeline.formats.source import DataError
 
@@ -77,8 +77,8 @@ def find_layout(
 
 _WHAT_IS_KNOWN = (
     "Known are: train/ and val/ with a folder for each class; Kaggle's ILSVRC/Data/CLS-LOC with"
-    f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv with"
-    " lines path,label; shards or .beton files of train and val"
+    f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv that"
+    " begin with the line path,label; shards or .beton files of train and val"
 )
 
 
@@ -126,7 +126,7 @@ def _official(source: Path, classes: Sequence[str] | None) -> Layout | None:
 
 
 def _listed(source: Path, classes: Sequence[str] | None) -> Layout | None:
-    there = {s: source / f"{s}.csv" for s in SPLITS if (source / f"{s}.csv").is_file()}
+    there = {s: source / f"{s}.csv" for s in SPLITS if is_list(source / f"{s}.csv")}
     return _lists(source, there, classes) if there else None
 
 

@@ -13,6 +13,20 @@ from pipeline.formats.scan import Scan
 from pipeline.formats.source import DataError
 
 _HEADER = ["path", "label"]
+_LONGEST_HEADER = 100
+
+
+def is_list(path: Path) -> bool:
+    """Whether a file begins with the line `path,label`, as one that is found, not named, must."""
+    if not path.is_file():
+        return False
+    first = _start_of(path).decode("utf-8-sig", errors="replace")
+    return [cell.strip().lower() for cell in first.partition("\n")[0].split(",")] == _HEADER
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LONGEST_HEADER)
 
 
 def list_classes(path: Path) -> tuple[str, ...]:
