@@ -34,6 +34,8 @@ OWNERS = {
     "deepspeed": ("trainer.engine", "trainer.zero_state"),
     "nvidia": ("pipeline.loaders.dali_loader",),
     "ffcv": ("pipeline.formats.beton",),
+    "fsspec": ("pipeline.formats.remote",),
+    "ray": ("pipeline.formats.ray_executor",),
     "timm": ("models",),
     "tensorboard": ("trainer.events",),
     "yaml": ("trainer.yaml_config",),

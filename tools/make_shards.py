@@ -168,6 +168,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
+    if arguments.executor == "ray" and isinstance(arguments.source, Path):
+        arguments.source = arguments.source.absolute()  # nodes have other working directories
     source: Path | RemoteFolder = arguments.source
     splits: Sequence[str] = arguments.split or SPLITS
     layout = open_layout(arguments, splits)

@@ -31,6 +31,13 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
         default="shards",
         help="WebDataset shards (default), or one FFCV file for each split: SPLIT/SPLIT.beton",
     )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="who writes: processes of this machine (default), or the Ray cluster at $RAY_ADDRESS;"
+        " --workers is then the number of shards written at a time",
+    )
     group = parser.add_argument_group("FFCV files (--format ffcv; names as in FFCV)")
     group.add_argument(
         "--write-mode",
@@ -87,7 +94,13 @@ def new_conversion(
 
 
 def new_runner(arguments: argparse.Namespace, conversion: Conversion) -> RunJobs:
-    """Return what writes the shards of `conversion`, with so many workers as are worth it."""
+    """Return what writes the shards of `conversion`, with so many workers as are worth it.
+
+    Raises:
+        ValueError: if Ray is wanted and not there, or of no use.
+    """
+    if arguments.executor == "ray":
+        return _ray_runner(arguments)
     if arguments.format == "ffcv":
         from pipeline.formats.beton_conversion import BetonConversion, run_beton
 
@@ -97,6 +110,16 @@ def new_runner(arguments: argparse.Namespace, conversion: Conversion) -> RunJobs
         return run_in_turn
     workers = min(arguments.workers or available_cores(), conversion.plan().num_shards)
     return run_in_turn if workers <= 1 else partial(run_in_processes, workers=workers)
+
+
+def _ray_runner(arguments: argparse.Namespace) -> RunJobs:
+    if arguments.format == "ffcv":
+        raise ValueError("--executor ray needs --format shards: an FFCV file has one writer")
+    try:
+        from pipeline.formats.ray_executor import run_on_ray
+    except ImportError as error:
+        raise ValueError(f"--executor ray: {error}; pip install 'millstream[ray]'") from error
+    return partial(run_on_ray, at_once=arguments.workers)
 
 
 def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], remedy: str) -> None:

@@ -10,13 +10,14 @@ def store_shard(remote: RemoteFolder, folder: Path, name: str) -> None:
     """Store the shard `name`, which is complete in `folder`, and give its blocks back."""
     tar = folder / name
     size = tar.stat().st_size
-    for path in (tar, tar.with_suffix(".idx"), _piece(folder, name)):
+    for path in (tar, tar.with_suffix(".idx"), piece_path(tar)):
         remote.upload(path, str(path.relative_to(folder)))
     make_empty(tar, size)
 
 
-def _piece(folder: Path, name: str) -> Path:
-    return folder / PARTS_FOLDER / Path(name).with_suffix(".arrow")
+def piece_path(shard: Path) -> Path:
+    """Return where the piece of a shard lies."""
+    return shard.parent / PARTS_FOLDER / shard.with_suffix(".arrow").name
 
 
 def make_empty(path: Path, size: int) -> None:
