@@ -49,14 +49,14 @@ class FixedMember:
 
     def __init__(self, suffix: bytes, data: bytes) -> None:
         digits = b"%011o\0" % len(data)
-        self._suffix = suffix
+        self.suffix = suffix
         self._sum = _FIXED_SUM + sum(suffix) + sum(digits)
         self._before_checksum = _AFTER_NAME + digits + _MTIME
         self._after_checksum = b"\0 " + _AFTER_CHECKSUM + padded(data)
 
     def blocks(self, key: bytes) -> bytes:
         """Return header, content and padding."""
-        name = (key + self._suffix).ljust(_NAME_BYTES, b"\0")
+        name = (key + self.suffix).ljust(_NAME_BYTES, b"\0")
         checksum = self._sum + sum(key)
         return b"%b%b%06o%b" % (name, self._before_checksum, checksum, self._after_checksum)
 

@@ -1,17 +1,22 @@
-"""Shards written by several processes of this machine."""
+"""Long jobs, above all shards to be written, done by several processes of this machine."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import SynchronizedArray
+from typing import TypeVar
 
 from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 _POLL_S = 0.2
 
@@ -35,16 +40,40 @@ def run_in_processes(
 ) -> Iterator[tuple[Problem, ...]]:
     """Write the shards of `jobs` in `workers` processes; yields the problems of each.
 
+    Raises as `map_in_processes` does.
+    """
+    return map_in_processes(write_shard, jobs, progress, workers=workers)
+
+
+def map_in_processes(
+    work: Callable[[Job, Progress], Result],
+    jobs: Iterable[Job],
+    progress: Progress,
+    *,
+    workers: int,
+) -> Iterator[Result]:
+    """Yield `work(job, progress)` for each job, in any order; with one worker, in this process.
+
+    Args:
+        work: a function of a module, to be found by name.
+        jobs: can be pickled.
+        progress: called in this process.
+        workers: number of processes.
+
     Raises:
         WorkerError: if a worker process was killed.
     """
+    if workers <= 1:
+        yield from (work(job, progress) for job in jobs)
+        return
     context = get_context("spawn")  # a fork would inherit locks that threads of ours hold
     counts = context.Array("q", 3)
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_initialize, initargs=(counts,)
     )
     try:
-        yield from _drain(pool, iter(jobs), counts, progress, workers)
+        tasks = (partial(_work, work, job) for job in jobs)
+        yield from _drain(pool, tasks, counts, progress, workers)
     except BrokenProcessPool as error:
         raise WorkerError(
             "a worker process died, perhaps for lack of memory; run the same command again to go"
@@ -57,15 +86,15 @@ def run_in_processes(
 
 def _drain(
     pool: ProcessPoolExecutor,
-    jobs: Iterator[ShardJob],
+    tasks: Iterator[Callable[[], Result]],
     counts: "SynchronizedArray[int]",
     progress: Progress,
     workers: int,
-) -> Iterator[tuple[Problem, ...]]:
+) -> Iterator[Result]:
     # A job has the names of its images, so only a few are made ahead.
-    pending: set[Future[tuple[Problem, ...]]] = set()
+    pending: set[Future[Result]] = set()
     while True:
-        pending |= {pool.submit(_write, job) for job in islice(jobs, 2 * workers - len(pending))}
+        pending |= {pool.submit(task) for task in islice(tasks, 2 * workers - len(pending))}
         if not pending:
             return
         done, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
@@ -92,8 +121,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _write(job: ShardJob) -> tuple[Problem, ...]:
-    return write_shard(job, _count)
+def _work(work: Callable[[Job, Progress], Result], job: Job) -> Result:
+    return work(job, _count)
 
 
 def _count(images: int, size_bytes: int) -> None:

@@ -1,0 +1,81 @@
+"""An index made anew from its shards alone, as when it was lost; the manifest proves it right."""
+
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.formats.files import part_path
+from pipeline.formats.image_header import read_header
+from pipeline.formats.index import INDEX_NAME, SCHEMA, ShardEntry, write_index
+from pipeline.formats.manifest import Manifest
+from pipeline.formats.source import DataError
+
+
+def rebuild_index(folder: Path, manifest: Manifest) -> None:
+    """Write the index of `folder`, whose shards are sound.
+
+    Raises:
+        DataError: if the result is not what the manifest says; what was there is then kept.
+    """
+    has_checksums = bool(manifest["options"]["checksums"])
+    shards = [ShardEntry(s["name"], s["samples"], s["bytes"]) for s in manifest["shards"]]
+    tables = [_read_shard(folder, i, s.name, has_checksums) for i, s in enumerate(shards)]
+    table = pa.concat_tables(tables)
+    table = table.sort_by([("label", "ascending"), ("key", "ascending")]).combine_chunks()
+    scratch = part_path(folder / INDEX_NAME)
+    scratch.mkdir()
+    try:
+        write_index(
+            scratch,
+            table=table,
+            classes=tuple(manifest["class_counts"]),
+            shards=shards,
+            has_checksums=has_checksums,
+        )
+        made = scratch / INDEX_NAME
+        if hashlib.sha256(made.read_bytes()).hexdigest() != manifest["index"]["sha256"]:
+            raise DataError(
+                f"{folder / INDEX_NAME}: made again from the shards, it is not what the manifest"
+                " says: a shard is damaged, or another version of pyarrow wrote it"
+            )
+        made.replace(folder / INDEX_NAME)
+    finally:
+        (scratch / INDEX_NAME).unlink(missing_ok=True)
+        scratch.rmdir()
+
+
+def _read_shard(folder: Path, number: int, name: str, has_checksums: bool) -> pa.Table:
+    rows = list(_rows(folder / name, number, has_checksums=has_checksums))
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _rows(path: Path, number: int, *, has_checksums: bool) -> Iterator[dict[str, int | str]]:
+    row: dict[str, int | str] = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            key, _, extension = member.name.rpartition(".")
+            if extension == "cls":
+                row["label"] = int(_content(tar, member))
+                yield row
+            elif extension not in ("i4", "json"):
+                data = _content(tar, member)
+                header = read_header(data)
+                row = {
+                    "shard": number,
+                    "offset": member.offset_data,
+                    "length": member.size,
+                    "width": header.width,
+                    "height": header.height,
+                    "crc32": zlib.crc32(data) if has_checksums else 0,
+                    "key": key,
+                }
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None, "shards have files only"
+    return file.read()
