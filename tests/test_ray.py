@@ -5,6 +5,7 @@ import os
 
 import pytest
 import ray
+import s3fs
 from ray.cluster_utils import Cluster
 
 from pipeline.formats.class_folders import FileReader, scan_class_folders
@@ -13,6 +14,7 @@ from pipeline.formats.parts import WHOLE
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.ray_executor import run_on_ray
 from pipeline.formats.workers import WorkerError
+from tests.storage_servers import s3_server
 from tools.make_shards import EXIT_BAD_INPUT
 from tools.make_shards import main as make_shards
 
@@ -29,7 +31,15 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": Fal
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def s3():
+    with s3_server():
+        store = s3fs.S3FileSystem(use_listings_cache=False)
+        store.mkdir("ray")
+        yield store
+
+
+@pytest.fixture(scope="module")
+def cluster(s3):  # the nodes inherit where the store is
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     try:
         cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
@@ -61,6 +71,15 @@ def test_cluster_gives_the_bytes_of_one_machine(
     output = os.path.relpath(tmp_path / "out")
     arguments = [image_folder.name, "--output", output, *OPTIONS, "--executor", "ray"]
     assert make_shards(arguments) == 0
+    assert _digests(tmp_path / "out") == _digests(local)
+
+
+def test_nodes_write_to_a_store_without_a_folder_in_common(
+    cluster, s3, image_folder, local, tmp_path
+):
+    arguments = [str(image_folder), "--output", "s3://ray/out", *OPTIONS, "--executor", "ray"]
+    assert make_shards(arguments) == 0
+    s3.get("ray/out", str(tmp_path / "out"), recursive=True)
     assert _digests(tmp_path / "out") == _digests(local)
 
 
