@@ -1,16 +1,23 @@
 """Servers on the loopback for tests of remote storage: S3's protocol, and HTTP that misbehaves."""
 
+import ipaddress
 import os
 import re
 import socket
 import socketserver
+import subprocess
 import threading
+import time
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 
 
@@ -163,3 +170,65 @@ def s3_server():
             proxy.server_close()
             thread.join()
             server.stop()
+
+
+def _certificate(folder):
+    """Write a certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    today = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(today - timedelta(days=1))
+    builder = builder.not_valid_after(today + timedelta(days=1))
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+@contextmanager
+def nginx(site, folder):
+    """Serve `site` with nginx, whose files lie in `folder`; yields its http and https URLs."""
+    _certificate(folder)
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        plain, secure = one.getsockname()[1], other.getsockname()[1]
+    (folder / "nginx.conf").write_text(f"""
+        daemon off; pid {folder}/pid; error_log {folder}/error.log;
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
+            fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+            server {{
+                listen 127.0.0.1:{plain}; listen 127.0.0.1:{secure} ssl;
+                ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+                root {site}; autoindex on;
+            }}
+        }}""")
+    folder.chmod(0o755)
+    command = ["nginx", "-c", folder / "nginx.conf", "-g", "user root;", "-e", folder / "error.log"]
+    if os.geteuid():
+        del command[3:5]
+    server = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", plain), 1).close()
+                break
+            assert server.poll() is None, (folder / "error.log").read_text()
+            assert time.monotonic() < deadline
+        yield f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}"
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,8 +1,13 @@
 """Shards and images at URLs: the same samples, whatever the network does, within a bounded disk."""
 
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +24,7 @@ from pipeline.formats.retry import Retry, StorageError
 from pipeline.formats.shard_cache import CacheConfig
 from pipeline.formats.source import DataError
 from pipeline.loaders import build_loader
-from tests.storage_servers import http_server
+from tests.storage_servers import http_server, nginx
 from tools.make_shards import main as make_shards
 
 RETRY = Retry(attempts=4, first_wait_s=0.001)
@@ -292,3 +297,25 @@ def test_bytes_needed_at_once_are_those_of_shards_begun_and_not_over(shards, siz
     ]
     assert use.peak_bytes() == max(needed)
     assert list(use.turns) == list(dict.fromkeys(shards))
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_serves_shards_and_images(shards, image_folder, tmp_path):
+    site, folder = tmp_path / "site", tmp_path / "nginx"
+    site.mkdir()
+    folder.mkdir()
+    shutil.copytree(shards, site / "shards")
+    shutil.copytree(image_folder, site / "image net")
+    with nginx(site, folder) as (plain, secure):
+        source = RemoteShardSource(f"{plain}/shards/train", _cache(tmp_path), RETRY)
+        _assert_same_samples(source, open_source(shards / "train"))
+        tool = Path(__file__).parents[1] / "tools/make_shards.py"
+        arguments = [f"{secure}/image%20net", "--output", tmp_path / "out", "--shard-samples", "9"]
+        subprocess.run(
+            [sys.executable, tool, *arguments],
+            env={**os.environ, "SSL_CERT_FILE": str(folder / "cert.pem")},
+            cwd=tool.parents[1],
+            check=True,
+        )
+    for path in (shards / "train").glob("*.tar"):
+        assert (tmp_path / "out/train" / path.name).read_bytes() == path.read_bytes()
