@@ -408,3 +408,26 @@ def test_classes_of_a_file_made_by_others_can_be_given(foreign):
 def test_options_without_effect_or_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(BetonConfig(), **change)
+
+
+def test_damaged_tables_are_refused_in_words_or_harmless(copy):
+    (copy.parent / INDEX_NAME).unlink()
+    content, rng = copy.read_bytes(), np.random.default_rng(0)
+    rows_end, table = 24 + 2 * 1041 + 62 * 24, int.from_bytes(content[16:24], "little")
+    refused = 0
+    for start, end in [(0, 24), (24, rows_end), (table, len(content))] * 60:
+        places = rng.integers(start, end, 2).tolist()
+        with copy.open("r+b") as file:
+            for place in places:
+                file.seek(place)
+                file.write(rng.bytes(1))
+        try:
+            source = BetonSource(copy)
+            assert len(source.read_many(range(len(source)))) == 62
+        except DataError:
+            refused += 1
+        with copy.open("r+b") as file:
+            for place in places:
+                file.seek(place)
+                file.write(content[place : place + 1])
+    assert refused > 90
