@@ -29,6 +29,8 @@ class Faults:
         refuse: how many of the next requests are answered with "service unavailable".
         is_down: every request is refused.
         flip: a byte of every answer to requests for this name is changed.
+        fail: a name that always gives "service unavailable".
+        lose: a name that is listed, and has a size, but is not found.
     """
 
     def __init__(self):
@@ -36,6 +38,8 @@ class Faults:
         self.refuse = 0
         self.is_down = False
         self.flip = None
+        self.fail = None
+        self.lose = None
         self.requests = []
         self.lock = threading.Lock()
 
@@ -53,6 +57,7 @@ class _Handler(SimpleHTTPRequestHandler):
     """Serves files with Range, as nginx does, with the faults that a test asks for."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and content are two packets
 
     def __init__(self, *args, faults, **options):
         self.faults = faults
@@ -65,8 +70,10 @@ class _Handler(SimpleHTTPRequestHandler):
         with self.faults.lock:
             self.faults.requests.append(self.path)
         path = Path(self.translate_path(self.path))
-        if self.faults.is_down or self.faults.takes("refuse"):
+        if self.faults.is_down or path.name == self.faults.fail or self.faults.takes("refuse"):
             self.send_error(503)
+        elif path.name == self.faults.lose:
+            self.send_error(404)
         elif not path.is_file():
             super().do_GET()
         else:

@@ -25,6 +25,7 @@ from pipeline.formats.shard_cache import CacheConfig
 from pipeline.formats.source import DataError
 from pipeline.loaders import build_loader
 from tests.storage_servers import http_server, nginx
+from tools.make_shards import EXIT_IO
 from tools.make_shards import main as make_shards
 
 RETRY = Retry(attempts=4, first_wait_s=0.001)
@@ -319,3 +320,22 @@ def test_nginx_serves_shards_and_images(shards, image_folder, tmp_path):
         )
     for path in (shards / "train").glob("*.tar"):
         assert (tmp_path / "out/train" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_image_that_is_gone_is_left_out_but_a_server_that_fails_is_not(
+    image_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Retry, "waits", lambda self: iter((0.001,) * 3))
+    output = tmp_path / "out"
+    lost = min((image_folder / "train").glob("*/*.JPEG"))
+    with http_server(image_folder) as (url, faults):
+        arguments = [url, "--output", str(output), "--on-error", "skip", "--split", "train"]
+        faults.lose = lost.name
+        assert make_shards(arguments) == 0
+        assert "1 could not be used and are left out" in capsys.readouterr().out
+        assert len(open_source(output / "train")) == 61
+
+        shutil.rmtree(output)
+        faults.lose, faults.fail = None, lost.name
+        assert make_shards(arguments) == EXIT_IO
+        assert f"{lost.name}: ClientResponseError: 503" in capsys.readouterr().err

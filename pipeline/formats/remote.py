@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import fsspec
 
@@ -119,8 +119,8 @@ class RemoteFolder:
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
             return [RemoteFile(*f, 0) for f in zip(paths, pool.map(self.size, paths), strict=True)]
 
-    def folders(self) -> list[str]:
-        """Return the names of the folders right below, sorted; none if there is no such folder."""
+    def children(self) -> tuple[list[str], list[str]]:
+        """Return the names of the folders and files right below; none if there is nothing."""
 
         def action() -> list[dict[str, str]]:
             # A server lists a folder under its name with a slash at the end.
@@ -129,11 +129,18 @@ class RemoteFolder:
         try:
             found = try_often(action, self.url, self.retry)
         except FileNotFoundError:
-            return []
-        names = [f["name"].rstrip("/") for f in found if f["type"] == "directory"]
-        here = self.url.rpartition("/")[2]
-        last = sorted(name.rpartition("/")[2] for name in names)
-        return [unquote(name) if not self.is_store else name for name in last if name != here]
+            return [], []
+        folders, files = (
+            sorted(f["name"].rstrip("/").rpartition("/")[2] for f in found if f["type"] == kind)
+            for kind in ("directory", "file")
+        )
+        if self.is_store:
+            return folders, files
+        return [unquote(name) for name in folders], [unquote(name) for name in files]
+
+    def quoted(self, name: str) -> str:
+        """Return a name as it appears in URLs of this folder's scheme."""
+        return name if self.is_store else quote(name)
 
     def upload(self, local: Path, path: str) -> None:
         """Store a local file; it is visible when all of it has arrived."""

@@ -1,7 +1,9 @@
 """Trying again: what can pass on a network is tried until it succeeds or has failed too often."""
 
 import asyncio
+import errno
 import logging
+import os
 import random
 import sys
 import time
@@ -12,7 +14,11 @@ from typing import TypeVar
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
+_PERMANENT = {
+    FileNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    IsADirectoryError: errno.EISDIR,
+}
 _PERMANENT_NAMES = frozenset(("NoCredentialsError", "NoRegionError", "ParamValidationError"))
 _PERMANENT_STATUS = frozenset((400, 401, 403, 405, 410, 414, 501))
 
@@ -48,9 +54,10 @@ def try_often(action: Callable[[], _T], url: str, retry: Retry) -> _T:
     while True:
         try:
             return action()
-        except _PERMANENT as permanent:
-            reason = permanent.strerror or str(permanent)
-            raise type(permanent)(permanent.errno, reason, url) from permanent
+        except tuple(_PERMANENT) as permanent:
+            # fsspec's have no errno, by which others tell what is wrong.
+            number = next(n for kind, n in _PERMANENT.items() if isinstance(permanent, kind))
+            raise OSError(number, os.strerror(number), url) from permanent
         except _transient_errors() as transient:
             error = transient
         reason = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -6,8 +6,10 @@ in canonical order, by label and then key, so that entry i is sample i.
 """
 
 import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,15 @@ class ByteReader(Protocol):
 
     def describe(self, location: str) -> str:
         """Where that is, for messages."""
+        ...
+
+
+@runtime_checkable
+class AheadReader(ByteReader, Protocol):
+    """A reader with long delays, which fetches what comes next while others are waited for."""
+
+    def ahead(self, locations: Sequence[str]) -> AbstractContextManager[ByteReader]:
+        """Return a reader of `locations`, each once, in this order."""
         ...
 
 

@@ -7,7 +7,8 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,7 +23,7 @@ from pipeline.formats.keys import member_extension
 from pipeline.formats.pieces import Piece, write_piece
 from pipeline.formats.recode import Recoded
 from pipeline.formats.sample_writer import SampleWriter
-from pipeline.formats.scan import ByteReader, Problem
+from pipeline.formats.scan import AheadReader, ByteReader, Problem
 from pipeline.formats.tar_writer import TarWriter
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
     tar = TarWriter(part, with_sha256=job.config.checksums)
     try:
         samples = SampleWriter(tar, with_crc32=job.config.checksums)
-        problems = _append_all(job, samples, progress)
+        with _reading_ahead(job) as ready:
+            problems = _append_all(ready, samples, progress)
         tar.finish()
     except BaseException:
         part.unlink()
@@ -138,6 +140,16 @@ def _append_all(job: ShardJob, samples: SampleWriter, progress: Progress) -> tup
             images = total = 0
     progress(images, total)
     return tuple(problems)
+
+
+@contextmanager
+def _reading_ahead(job: ShardJob) -> Iterator[ShardJob]:
+    """Give the job a reader that fetches ahead, if its own can."""
+    if not isinstance(job.reader, AheadReader):
+        yield job
+        return
+    with job.reader.ahead([entry.location for entry in entries(job)]) as reader:
+        yield replace(job, reader=reader)
 
 
 def _extension(job: ShardJob, entry: Entry, image: Recoded) -> str:
