@@ -62,6 +62,9 @@ def _fail(error: Exception, code: int, *, every_rank: bool = False) -> int:
 
 def _run(recipe: Recipe) -> int:
     """Join the process group, train, and turn what goes wrong into words and an exit code."""
+    # Threads that spin while they wait for each other take the cores from those that decode
+    # images; OpenMP reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, because it takes ten seconds: a mistake in the recipe has been told by now.
     from trainer.world import StopSignal, bootstrap, current
 

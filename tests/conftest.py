@@ -1,7 +1,11 @@
 """Pictures for all tests: an ImageNet-style folder, made once for each run; read-only."""
 
 import io
+import os
 from pathlib import Path
+
+# Before anything imports torch: spinning threads slow each other down on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
