@@ -26,7 +26,7 @@ from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_writer import WriteConfig
 from pipeline.formats.source import DataError
 from tests.conftest import decode, encode_jpeg
-from tools import make_shards
+from tools import check_data, make_shards
 
 COPY, RAW = BetonConfig(), BetonConfig(mode="raw")
 SHUFFLED, KEPT = PlanConfig(), PlanConfig(order="kept")
@@ -293,7 +293,7 @@ def test_full_disk_is_reported_and_leaves_nothing(image_folder, copied, tmp_path
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from tools import make_shards
+from tools import check_data, make_shards
 import pipeline.formats.beton_conversion
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 sys.exit(make_shards.main([
@@ -431,3 +431,33 @@ def test_damaged_tables_are_refused_in_words_or_harmless(copy):
                 file.seek(place)
                 file.write(content[place : place + 1])
     assert refused > 90
+
+
+def flip_a_bit(file, data):
+    content = bytearray(file.read_bytes())
+    content[content.find(data) + len(data) // 2] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("options", [[], ["--deep"]], ids=["", "deep"])
+def test_check_data_finds_nothing_in_a_sound_file(copied, options, capsys):
+    assert check_data.main([str(copied.parent), *options]) == 0
+    assert "62 images in 1 shards: sound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--deep"]], ids=["", "deep"])
+def test_check_data_names_the_damaged_sample(copy, image_folder, options, capsys):
+    [sample] = BetonSource(copy).read_many([33])
+    flip_a_bit(copy, bytes(sample.data))
+    assert check_data.main([str(copy.parent), *options]) == 2
+    out = capsys.readouterr().out
+    assert "1 problems" in out
+    assert f"train.beton:{sample.key}: damaged sample" in out
+    assert check_data.main([str(copy.parent), "--repair", str(image_folder)]) == 2
+    assert "an FFCV file is made again as a whole" in capsys.readouterr().out
+
+
+def test_check_data_names_a_file_that_was_cut_off(copy, capsys):
+    os.truncate(copy, 9_000_000)
+    assert check_data.main([str(copy.parent)]) == 2
+    assert "train.beton: shard of another size: 9000000 bytes" in capsys.readouterr().out

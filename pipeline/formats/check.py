@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.formats.beton_check import check_beton_samples
 from pipeline.formats.image_check import UnusableImageError, check_usable
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import INDEX_NAME, Index, read_index
@@ -69,12 +70,16 @@ def check_shard(job: CheckJob, progress: Progress) -> tuple[int, list[Problem]]:
     content = _mapped(path)
     has_right_size = not problems
     is_sound = has_right_size and _sha256(content, progress) == facts["sha256"]
+    is_beton = path.suffix == ".beton"
     if not is_sound or job.deep:
-        problems += _check_samples(job, content)
+        if is_beton:
+            problems += check_beton_samples(path, deep=job.deep)
+        else:
+            problems += _check_samples(job, content)
     if not (is_sound or problems) and facts["sha256"]:
         detail = "its SHA-256 is not the manifest's; the images are whole, the rest is not"
         problems.append(Problem("damaged shard", facts["name"], detail))
-    problems += _check_dali_index(job)
+    problems += [] if is_beton else _check_dali_index(job)
     progress(facts["samples"], 0)
     return job.number, problems
 

@@ -34,6 +34,11 @@ def repair_shards(
         DataError: if `scan` is not of the source that the manifest identifies, this program would
             encode other bytes, or a shard does not become what it was.
     """
+    if Path(manifest["shards"][0]["name"]).suffix == ".beton":
+        raise DataError(
+            f"{folder}: an FFCV file is made again as a whole: remove the folder, and run"
+            " tools/make_shards.py again with the options that its manifest.json has"
+        )
     conversion = _same_conversion(folder, manifest, scan)
     plan = conversion.plan()
     scratch = folder / _REPAIR_FOLDER
