@@ -268,7 +268,7 @@ seen = []
 original = b._encode
 def killed(job, config, entry):
     seen.append(entry)
-    if len(seen) == 40:
+    if len(seen) == 100:  # the first 62 are for the estimate of the size
         os.kill(os.getpid(), 9)
     return original(job, config, entry)
 b._encode = killed
@@ -461,3 +461,19 @@ def test_check_data_names_a_file_that_was_cut_off(copy, capsys):
     os.truncate(copy, 9_000_000)
     assert check_data.main([str(copy.parent)]) == 2
     assert "train.beton: shard of another size: 9000000 bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["copy", "raw", "jpg"])
+def test_planned_size_is_about_that_of_the_file(image_folder, tmp_path, mode):
+    config = BetonConfig(mode=mode)
+    conversion = BetonConversion(
+        scan=scan_class_folders(image_folder / "train"),
+        folder=tmp_path / "train",
+        split="train",
+        beton=config,
+    )
+    planned = conversion.planned_bytes()
+    assert not (tmp_path / "train").exists()
+    [manifest] = [convert(conversion, silent, run=run_beton(config, 2))]
+    assert manifest is not None
+    assert abs(planned - manifest["bytes"]) < MIN_PAGE_BYTES

@@ -33,7 +33,6 @@ from pipeline.formats.conversion import (
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
-from pipeline.formats.plan import total_bytes
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staged
 from pipeline.formats.retry import StorageError
@@ -232,7 +231,7 @@ def _planned(conversion: Conversion) -> SplitResult:
         conversion,
         "planned",
         len(scan),
-        size=total_bytes(scan.sizes, conversion.plan()),
+        size=conversion.planned_bytes(),
         left_out=len(scan.problems),
     )
 

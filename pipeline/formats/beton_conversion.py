@@ -9,9 +9,9 @@ import logging
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from itertools import islice
@@ -38,6 +38,7 @@ from pipeline.formats.source import DataError
 _log = logging.getLogger(__name__)
 
 _CHUNK = 8
+_ESTIMATED_FROM = 200
 _HASH_BLOCK = 64 << 20
 _LEFT_OUT = StoredImage(0, 0, 0, np.empty(0, np.uint8))
 
@@ -59,6 +60,19 @@ class BetonConversion(Conversion):
         """Return the name of the file; there is only shard 0."""
         assert shard == 0
         return f"{self.split}.beton"
+
+    def planned_bytes(self) -> int:
+        """Return the size of the file, estimated from images all over the source."""
+        # Nothing is put aside for an estimate.
+        job = replace(self.job(self.plan(), 0), config=replace(self.writing, on_error="fail"))
+        stride = max(1, len(job.labels) // _ESTIMATED_FROM)
+        encoded = (_encode(job, self.beton, e) for e in islice(entries(job), 0, None, stride))
+        sizes = [len(found.image.data) for found in encoded if isinstance(found, _Encoded)]
+        return int(np.mean(sizes) * len(job.labels)) + 2 * MIN_PAGE_BYTES if sizes else 0
+
+    def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
+        """Return what the file takes on the disk."""
+        return self.planned_bytes() if shards else 0
 
     def options(self) -> Options:
         """Return what determines the bytes of the file, besides the source."""

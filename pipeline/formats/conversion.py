@@ -8,7 +8,7 @@ earlier one, for the same input and options, writes what is missing.
 import errno
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +29,14 @@ from pipeline.formats.manifest import (
 )
 from pipeline.formats.parts import WHOLE, OutputError, Part, claimed, read_count
 from pipeline.formats.pieces import PARTS_FOLDER, Piece, read_piece
-from pipeline.formats.plan import Plan, PlanConfig, plan_shards, shard_bytes, shard_name
+from pipeline.formats.plan import (
+    Plan,
+    PlanConfig,
+    plan_shards,
+    shard_bytes,
+    shard_name,
+    total_bytes,
+)
 from pipeline.formats.report import write_report
 from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.shard_writer import Progress, ShardJob, WriteConfig, write_shard
@@ -88,6 +95,16 @@ class Conversion:
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
         return shard_name(self.split, shard)
+
+    def planned_bytes(self) -> int:
+        """Return the size of all shards, if images stay as they are."""
+        return total_bytes(self.scan.sizes, self.plan())
+
+    def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
+        """Return what `shards` take on the disk; 0 if images are encoded anew: it is not known."""
+        if self.writing.intake.recode.quality:
+            return 0
+        return sum(shard_bytes(self.scan.sizes[plan.entries(shard)]) for shard in shards)
 
     def job(self, plan: Plan, shard: int) -> ShardJob:
         """Return what a worker needs to write `shard`."""
@@ -175,7 +192,7 @@ def find_finished(conversion: Conversion) -> Manifest | None:
             f"{conversion.place}: holds shards made from {other};"
             " choose another --output, or remove that folder"
         )
-    shutil.rmtree(conversion.folder / PARTS_FOLDER, ignore_errors=True)
+    _clean(conversion.folder)
     return manifest
 
 
@@ -246,8 +263,8 @@ def _write_missing(
             problems += piece.problems
             entries = plan.entries(shard)
             progress(len(entries), int(scan.sizes[entries].sum()))
-    if not conversion.writing.intake.recode.quality and conversion.remote is None:
-        _check_space(folder, sum(shard_bytes(scan.sizes[plan.entries(s)]) for s in missing))
+    if conversion.remote is None:
+        _check_space(folder, conversion.needed_bytes(plan, missing))
     for found in run((conversion.job(plan, shard) for shard in missing), progress):
         problems += found
     return problems
