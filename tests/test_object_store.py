@@ -148,6 +148,13 @@ def test_finished_output_is_left_as_it_is(bucket, image_folder, capsys):
     assert _stored(bucket, "out") == before
 
 
+def test_beginning_of_another_conversion_is_refused(bucket, image_folder, capsys):
+    command = [str(image_folder), "--output", f"s3://{bucket}/out", *OPTIONS]
+    assert make_shards([*command, "--part", "0/2"]) == 0
+    assert make_shards([*command, "--order", "kept"]) == EXIT_OUTPUT
+    assert f"s3://{bucket}/out/train: holds the beginning of another" in capsys.readouterr().err
+
+
 def test_prefix_that_holds_something_else_is_refused(bucket, image_folder, capsys):
     s3fs.S3FileSystem(use_listings_cache=False).pipe_file(f"{bucket}/out/train/notes.txt", b"x")
     assert make_shards([str(image_folder), "--output", f"s3://{bucket}/out"]) == EXIT_OUTPUT

@@ -155,11 +155,14 @@ def test_cache_never_holds_more_than_its_limit(served, shards, tmp_path):
             del sample, samples  # views hold their shard in the cache
 
 
-def test_samples_are_read_past_a_cache_whose_shards_are_all_in_use(served, shards, tmp_path):
+def test_samples_are_read_past_a_cache_whose_shards_are_all_in_use(
+    served, shards, tmp_path, caplog
+):
     limit = _shard_bytes(shards / "train")[-1]
     source = RemoteShardSource(served[0], _cache(tmp_path, limit), RETRY)
     _assert_same_samples(source, open_source(shards / "train"))  # holds views of all shards
     assert _held(tmp_path) <= limit
+    assert [r.message.count("raise data.cache_gb") for r in caplog.records] == [1]
 
 
 def test_order_that_needs_more_than_the_cache_is_refused(served, shards, tmp_path):

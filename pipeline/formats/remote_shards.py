@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import mmap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ from pipeline.formats.retry import Retry, StorageError
 from pipeline.formats.shard_cache import CacheConfig, ShardCache
 from pipeline.formats.shards import ShardSource
 from pipeline.formats.source import DataError, Sample
+
+_log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 8 << 20
 _DOWNLOADS = 2
@@ -56,6 +59,7 @@ class RemoteShardSource(ShardSource):
         super().__init__(self._cache.folder)
         self._sizes = np.array([shard.size_bytes for shard in self._index.shards], np.int64)
         self._ahead: ReadAhead | None = None
+        self._has_warned = False
 
     def __reduce__(self) -> tuple[type["RemoteShardSource"], tuple[str, CacheConfig, Retry]]:
         return type(self), (self._remote.url, self._place, self._remote.retry)
@@ -121,6 +125,13 @@ class RemoteShardSource(ShardSource):
     def _read_alone(self, index: int) -> Sample:
         """Read one sample past the cache, all of whose shards are in use: slow, but no deadlock."""
         name = self._index.shards[self._shard[index]].name
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "%s: the cache is full of shards in use, so images are fetched one by one, which is"
+                " slow; raise data.cache_gb",
+                self._cache.folder,
+            )
         start = int(self._offset[index])
         with _named(self._remote.locate(name)):
             data = self._remote.read_range(name, start, start + int(self._length[index]))
