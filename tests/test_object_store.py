@@ -197,6 +197,24 @@ def test_images_are_read_from_a_url(bucket, image_folder, local, tmp_path, schem
         assert shards == {n: c for n, c in _files(local / split).items() if n.endswith(".tar")}
 
 
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_shards_at_a_url_are_converted_again(bucket, image_folder, local, tmp_path, scheme):
+    large, out = tmp_path / "large", tmp_path / "out"
+    assert make_shards([str(image_folder), "--output", str(large)]) == 0
+    if scheme == "s3":
+        store = s3fs.S3FileSystem(use_listings_cache=False)
+        store.put(str(large), f"{bucket}/large", recursive=True)
+        assert make_shards([f"s3://{bucket}/large", "--output", str(out), *OPTIONS]) == 0
+    else:
+        with http_server(large) as (url, faults):
+            faults.drop = 2
+            assert make_shards([url, "--output", str(out), *OPTIONS]) == 0
+            faults.flip = "train-000000.tar"
+            assert make_shards([url, "--output", f"{out}2", *OPTIONS]) == EXIT_BAD_INPUT
+    for path in [*local.rglob("*.tar"), *local.rglob("*.arrow")]:
+        assert (out / path.relative_to(local)).read_bytes() == path.read_bytes()
+
+
 def test_shards_in_a_store_are_a_source(bucket, local, tmp_path):
     store = s3fs.S3FileSystem(use_listings_cache=False)
     store.put(str(local / "train"), f"{bucket}/out/train", recursive=True)

@@ -5,23 +5,22 @@ autoindex), and each size takes a request.
 """
 
 import os.path
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from urllib.parse import unquote
 
 from pipeline.formats.keys import is_image_name, sample_key
 from pipeline.formats.layouts import SPLITS, Layout
 from pipeline.formats.listing import Listing
+from pipeline.formats.manifest import MANIFEST_NAME
 from pipeline.formats.remote import RemoteFile, RemoteFolder
-from pipeline.formats.scan import Scan
+from pipeline.formats.remote_converted import scan_remote_shards
+from pipeline.formats.remote_reading import REQUESTS_AT_ONCE, reading_ahead
+from pipeline.formats.scan import ByteReader, Scan
 from pipeline.formats.source import DataError
-
-_REQUESTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -43,44 +42,9 @@ class RemoteReader:
         """Return the URL."""
         return self.remote.locate(location)
 
-    @contextmanager
-    def ahead(self, locations: Sequence[str]) -> Iterator["_ReaderAhead"]:
+    def ahead(self, locations: Sequence[str]) -> AbstractContextManager[ByteReader]:
         """Return a reader that has several requests under way."""
-        reader = _ReaderAhead(self, locations)
-        try:
-            yield reader
-        finally:
-            reader.close()
-
-
-class _ReaderAhead:
-    """Reads locations in the order in which they were announced."""
-
-    def __init__(self, reader: RemoteReader, locations: Sequence[str]) -> None:
-        self._reader = reader
-        self._rest = iter(locations)
-        self._pool = ThreadPoolExecutor(_REQUESTS_AT_ONCE)
-        self._pending: deque[tuple[str, Future[bytes]]] = deque()
-        self._submit(2 * _REQUESTS_AT_ONCE)
-
-    def read(self, location: str) -> bytes:
-        """Return the content of the next file. Raises as `RemoteReader.read` does."""
-        expected, future = self._pending.popleft()
-        assert location == expected, "locations are read in the order that was announced"
-        self._submit(1)
-        return future.result()
-
-    def describe(self, location: str) -> str:
-        """Return the URL."""
-        return self._reader.describe(location)
-
-    def close(self) -> None:
-        """End the requests."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _submit(self, count: int) -> None:
-        for location in islice(self._rest, count):
-            self._pending.append((location, self._pool.submit(self._reader.read, location)))
+        return reading_ahead(self, locations)
 
 
 def find_remote_layout(remote: RemoteFolder) -> Layout:
@@ -89,15 +53,28 @@ def find_remote_layout(remote: RemoteFolder) -> Layout:
     Raises:
         DataError: if there are none.
     """
-    there = [split for split in SPLITS if split in remote.children()[0]]
+    converted = {
+        s: partial(scan_remote_shards, remote / s) for s in SPLITS if _has_shards(remote / s)
+    }
+    if converted:
+        return Layout(remote.url, converted)
+    folders = remote.children()[0]
+    there = [split for split in SPLITS if split in folders]
     if not there:
         raise DataError(
-            f"{remote.url}: holds no train/ or val/ with a folder for each class (or its server"
-            " does not list folders); other layouts are read from local folders only"
+            f"{remote.url}: holds no train/ or val/ with shards or with a folder for each class (or"
+            " its server does not list folders); other layouts are read from local folders only"
         )
     return Layout(
         remote.url, {s: partial(scan_remote_folders, remote / s, remote / there[0]) for s in there}
     )
+
+
+def _has_shards(remote: RemoteFolder) -> bool:
+    try:
+        return remote.size(MANIFEST_NAME) > 0
+    except FileNotFoundError:
+        return False
 
 
 def scan_remote_folders(remote: RemoteFolder, training: RemoteFolder) -> Scan:
@@ -110,7 +87,7 @@ def scan_remote_folders(remote: RemoteFolder, training: RemoteFolder) -> Scan:
         listing.report("loose image", name, "it lies in no class folder")
     for name in sorted(set(folders) - labels.keys()):
         listing.report("unknown class", name, "no class of the training split has this name")
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         known = [name for name in folders if name in labels]
         # Class by class: a list of all objects, as libraries keep it, would take gigabytes.
         found = pool.map(lambda name: (remote / remote.quoted(name)).files(), known)

@@ -1,0 +1,92 @@
+"""Shards at a URL as the input of a conversion: each image is a request for its bytes.
+
+A new conversion takes images from all shards in turn, so neither whole shards nor a cache would do.
+"""
+
+import tempfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.formats.image_check import UnusableImageError
+from pipeline.formats.index import INDEX_NAME, Index, read_index
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.remote_reading import REQUESTS_AT_ONCE, reading_ahead
+from pipeline.formats.scan import ByteReader, Scan
+
+
+@dataclass(frozen=True)
+class RemoteMemberReader:
+    """Reads samples of remote shards; a location is `SHARD:OFFSET:LENGTH:CRC/KEY.EXTENSION`."""
+
+    remote: RemoteFolder
+    has_checksums: bool
+
+    def read(self, location: str) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            UnusableImageError: if its checksum does not hold.
+            OSError: if its shard is not there.
+            StorageError: if the service fails.
+        """
+        shard, offset, length, crc32 = location.partition("/")[0].split(":")
+        start = int(offset)
+        data = self.remote.read_range(shard, start, start + int(length))
+        if self.has_checksums and zlib.crc32(data) != int(crc32):
+            raise UnusableImageError("damaged", f"{self.describe(location)}: its checksum fails")
+        return data
+
+    def describe(self, location: str) -> str:
+        """Return the URL of the shard, and key and offset."""
+        place, _, name = location.partition("/")
+        shard, offset, _, _ = place.split(":")
+        return f"{self.remote.locate(shard)}: {name} at byte {offset}"
+
+    def ahead(self, locations: Sequence[str]) -> AbstractContextManager[ByteReader]:
+        """Return a reader that has several requests under way."""
+        return reading_ahead(self, locations)
+
+
+def scan_remote_shards(remote: RemoteFolder) -> Scan:
+    """List the samples of a remote folder of shards.
+
+    Raises:
+        DataError: if the index is damaged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, INDEX_NAME).write_bytes(remote.read(INDEX_NAME))
+        index = read_index(Path(folder))
+    keys = index.table.column("key").chunk(0)
+    return Scan(
+        classes=index.classes,
+        keys=keys,
+        locations=_locations(remote, index),
+        labels=index.column("label").astype(np.int32),
+        sizes=index.column("length").astype(np.int64),
+        stamps=index.column("crc32").astype(np.int64),
+        reader=RemoteMemberReader(remote, index.has_checksums),
+    )
+
+
+def _locations(remote: RemoteFolder, index: Index) -> pa.BinaryArray:
+    """Return where each sample lies; extensions come from the indexes that are made for DALI."""
+    shards, keys = index.column("shard"), index.table.column("key").chunk(0)
+    offsets, lengths, crc32s = map(index.column, ("offset", "length", "crc32"))
+    names = [Path(shard.name).with_suffix(".idx").name for shard in index.shards]
+    locations = [b""] * len(shards)
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        for number, content in enumerate(pool.map(remote.read, names)):
+            lines = (line.split(" ", 2) for line in content.decode().splitlines()[1:])
+            extensions = {int(offset): extension for extension, offset, _ in lines}
+            for row in np.flatnonzero(shards == number).tolist():
+                offset = int(offsets[row])
+                place = f"{index.shards[number].name}:{offset}:{lengths[row]}:{crc32s[row]}"
+                locations[row] = f"{place}/{keys[row]}.{extensions[offset]}".encode()
+    return pa.array(locations, pa.binary())
