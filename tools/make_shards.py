@@ -1,4 +1,4 @@
-"""Convert a data set of class folders to WebDataset shards.
+"""Convert a data set to WebDataset shards, or to FFCV files (docs/formats.md: from which layouts).
 
     python tools/make_shards.py /imagenet        # train/ and val/ -> shards/imagenet/{train,val}/
 
