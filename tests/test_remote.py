@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,13 @@ def _cache(tmp_path, limit_bytes=10**9):
 
 
 def _held(tmp_path):
-    return sum(p.stat().st_size for p in (tmp_path / "cache").glob("*/*.tar*"))
+    """Bytes in the cache; files may come, go and be renamed meanwhile."""
+    sizes = {}
+    for path in (tmp_path / "cache").glob("*/*.tar*"):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            sizes[status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 def _assert_same_samples(source, other):
