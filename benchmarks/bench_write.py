@@ -243,8 +243,8 @@ def table(rates: dict[str, dict[str, list[float]]], limit: str, peer: str) -> li
     return lines
 
 
-def about(source: Input) -> dict[str, object]:
-    """Return what the figures depend on."""
+def machine() -> dict[str, object]:
+    """Return what figures depend on."""
     versions = {name: metadata.version(name) for name in ("numpy", "Pillow", "webdataset")}
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -254,8 +254,6 @@ def about(source: Input) -> dict[str, object]:
         "python": platform.python_version(),
         "libjpeg-turbo of Pillow": features.version("libjpeg_turbo"),
         **versions,
-        "images": len(source.scan),
-        "bytes": int(source.scan.sizes.sum()),
     }
 
 
@@ -277,7 +275,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         out = Path(scratch) / "out"
         source = Input(arguments.folder)
-        result["about"] = about(source)
+        facts = {"images": len(source.scan), "bytes": int(source.scan.sizes.sum())}
+        result["about"] = machine() | facts
         print(json.dumps(result["about"], indent=1))
         rates = compare(pass_through(source), len(source.scan), arguments.rounds, out)
         print("\n".join(table(rates, "copy (limit)", "webdataset ShardWriter")))

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.formats.beton_check import check_beton_samples
+from pipeline.formats.files import file_sha256
 from pipeline.formats.image_check import UnusableImageError, check_usable
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import INDEX_NAME, Index, read_index
@@ -44,7 +45,7 @@ def check_index(folder: Path, manifest: Manifest) -> list[Problem]:
     path = folder / INDEX_NAME
     if not path.exists():
         return [Problem("missing index", INDEX_NAME)]
-    if hashlib.sha256(path.read_bytes()).hexdigest() != manifest["index"]["sha256"]:
+    if file_sha256(path) != manifest["index"]["sha256"]:
         return [Problem("damaged index", INDEX_NAME, "its SHA-256 is not the manifest's")]
     return []
 

@@ -6,6 +6,7 @@ back to a folder above itself is reported, not followed.
 
 import os
 import stat
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.formats.keys import is_image_name, sample_key
 from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.source import DataError
+from pipeline.formats.text_column import TextColumn
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,26 @@ def scan_class_folders(root: Path, classes: Sequence[str] | None = None) -> Scan
         for name in sorted(set(found) - set(classes))
     ]
     missing = set(classes) - set(found)
-    columns = [walk.read_class(name, exists=name not in missing) for name in classes]
+    keys, locations, sizes, stamps = TextColumn(), TextColumn(), array("q"), array("q")
+    counts = []
+    for name in classes:
+        entries = walk.read_class(name, exists=name not in missing)
+        keys.extend(entry.key.encode() for entry in entries)
+        locations.extend(os.fsencode(entry.path) for entry in entries)
+        sizes.extend(entry.size for entry in entries)
+        stamps.extend(entry.stamp for entry in entries)
+        counts.append(len(entries))
     return Scan(
         classes=classes,
-        keys=_join([c.keys for c in columns], pa.string()),
-        locations=_join([c.locations for c in columns], pa.binary()),
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), [len(c.keys) for c in columns]),
-        sizes=np.concatenate([c.sizes for c in columns]),
-        stamps=np.concatenate([c.stamps for c in columns]),
+        keys=keys.take(pa.string()),
+        locations=locations.take(pa.binary()),
+        labels=np.repeat(np.arange(len(classes), dtype=np.int32), counts),
+        sizes=np.frombuffer(sizes, np.int64),
+        stamps=np.frombuffer(stamps, np.int64),
         reader=FileReader(str(root)),
         problems=tuple(walk.problems),
         ignored=dict(sorted(walk.ignored.items())),
     )
-
-
-def _join(arrays: list[pa.Array], kind: pa.DataType) -> pa.Array:
-    return pa.chunked_array(arrays, kind).combine_chunks()
 
 
 class _Entry(NamedTuple):
@@ -108,13 +113,6 @@ class _Entry(NamedTuple):
     path: str
     size: int
     stamp: int
-
-
-class _Columns(NamedTuple):
-    keys: pa.StringArray
-    locations: pa.BinaryArray
-    sizes: NDArray[np.int64]
-    stamps: NDArray[np.int64]
 
 
 class _Walk:
@@ -125,20 +123,14 @@ class _Walk:
         self.problems: list[Problem] = []
         self.ignored: Counter[str] = Counter()
 
-    def read_class(self, name: str, *, exists: bool) -> _Columns:
+    def read_class(self, name: str, *, exists: bool) -> list[_Entry]:
         """Return the entries of one class, sorted by key."""
         entries = sorted(self._files(name, ())) if exists else []
         if not entries:
             kind = "empty class" if exists else "missing class"
             detail = "no images in it" if exists else "the training split has it"
             self.problems.append(Problem(kind, name, detail))
-        unique = self._without_duplicates(entries)
-        return _Columns(
-            pa.array([e.key for e in unique], pa.string()),
-            pa.array([os.fsencode(e.path) for e in unique], pa.binary()),
-            np.array([e.size for e in unique], np.int64),
-            np.array([e.stamp for e in unique], np.int64),
-        )
+        return self._without_duplicates(entries)
 
     def _files(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[_Entry]:
         """Yield the images in `folder` and below; `above` identifies the folders that led here."""

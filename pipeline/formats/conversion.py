@@ -22,13 +22,13 @@ from pipeline.formats.manifest import (
     Manifest,
     Options,
     build_manifest,
-    problems_of,
     read_manifest,
+    shard_facts,
     source_facts,
     write_manifest,
 )
 from pipeline.formats.parts import WHOLE, OutputError, Part, claimed, read_count
-from pipeline.formats.pieces import PARTS_FOLDER, Piece, read_piece
+from pipeline.formats.pieces import PARTS_FOLDER, Piece, in_canonical_order, read_piece
 from pipeline.formats.plan import (
     Plan,
     PlanConfig,
@@ -49,7 +49,6 @@ RunJobs = Callable[[Iterable[ShardJob], Progress], Iterator[tuple[Problem, ...]]
 """Writes the shards of jobs, here or elsewhere, and yields the problems of each, in any order."""
 
 STATE_NAME = "conversion.json"
-_SORTED = [("label", "ascending"), ("key", "ascending")]
 
 
 class UnusableInputError(DataError):
@@ -170,7 +169,8 @@ def merge(conversion: Conversion) -> Manifest:
         return manifest
     with _claimed(conversion, WHOLE):
         _check_all_written(conversion)
-        problems = problems_of(conversion.scan, _pieces(conversion))
+        problems = list(conversion.scan.problems)
+        problems += (p for piece in _pieces(conversion) for p in piece.problems)
         if problems and conversion.writing.on_error == "fail":
             raise UnusableInputError(problems)
         return _complete(conversion)
@@ -282,30 +282,35 @@ def _check_space(folder: Path, needed: int) -> None:
 
 def _complete(conversion: Conversion) -> Manifest:
     """Write index, report and manifest, in this order."""
-    folder, pieces = conversion.folder, list(_pieces(conversion))
-    tables = [piece.table for piece in pieces]
-    table = pa.concat_tables(tables).sort_by(_SORTED).combine_chunks()
+    folder, problems = conversion.folder, list(conversion.scan.problems)
+    shards, tables = [], []
+    for piece in _pieces(conversion):
+        shards.append(shard_facts(piece))
+        tables.append(piece.table)
+        problems += piece.problems
+    table = in_canonical_order(tables)
     if not table.num_rows:
         raise DataError(f"{conversion.split}: no image is left that can be used")
     write_index(
         folder,
         table=table.drop_columns("notes"),
         classes=conversion.scan.classes,
-        shards=[ShardEntry(p.name, p.samples, p.size_bytes) for p in pieces],
+        shards=[ShardEntry(s["name"], s["samples"], s["bytes"]) for s in shards],
         has_checksums=conversion.writing.checksums,
     )
     write_report(
         folder,
         keys=table.column("key"),
         notes=table.column("notes").to_numpy(),
-        problems=problems_of(conversion.scan, pieces),
+        problems=problems,
     )
     manifest = build_manifest(
         folder,
         split=conversion.split,
         scan=conversion.scan,
         options=conversion.options(),
-        pieces=pieces,
+        shards=shards,
+        problems=problems,
         table=table,
     )
     write_manifest(folder, manifest)

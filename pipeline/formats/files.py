@@ -1,7 +1,10 @@
 """Writing files so that they are there completely or not at all, whatever happens in between."""
 
+import hashlib
 import os
 from pathlib import Path
+
+_BLOCK = 1 << 20
 
 PART_SUFFIX = ".part"
 """Of files that are not complete yet."""
@@ -30,6 +33,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     part = part_path(path)
     part.write_bytes(data)
     finish_part(part)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_parts(folder: Path) -> None:

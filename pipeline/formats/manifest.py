@@ -5,7 +5,7 @@ It has no dates, host names or paths of the machine: the same input and options 
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
@@ -13,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
-from pipeline.formats.files import write_atomically
+from pipeline.formats.files import file_sha256, write_atomically
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.pieces import Piece
 from pipeline.formats.report import Finding, summarize
@@ -79,7 +79,8 @@ def build_manifest(
     split: str,
     scan: Scan,
     options: Options,
-    pieces: Sequence[Piece],
+    shards: Sequence[FileFacts],
+    problems: Sequence[Problem],
     table: pa.Table,
 ) -> Manifest:
     """Put together the manifest of `folder`, whose index is complete.
@@ -89,11 +90,12 @@ def build_manifest(
         split: its name, which the shards' names begin with.
         scan: what was converted.
         options: how.
-        pieces: one for each shard; their tables are not looked at.
+        shards: in order of number.
+        problems: what was left out.
         table: `PIECE_SCHEMA`, all samples in canonical order.
     """
     counts = np.bincount(table.column("label").to_numpy(), minlength=len(scan.classes))
-    index = (folder / INDEX_NAME).read_bytes()
+    index = folder / INDEX_NAME
     samples = int(counts.sum())
     return Manifest(
         format="millstream shards",
@@ -101,32 +103,34 @@ def build_manifest(
         software=software(),
         split=split,
         samples=samples,
-        bytes=sum(piece.size_bytes for piece in pieces),
+        bytes=sum(shard["bytes"] for shard in shards),
         options=options,
         source=source_facts(scan),
         class_counts=dict(zip(scan.classes, counts.tolist(), strict=True)),
         index=FileFacts(
             name=INDEX_NAME,
             samples=samples,
-            bytes=len(index),
-            sha256=hashlib.sha256(index).hexdigest(),
+            bytes=index.stat().st_size,
+            sha256=file_sha256(index),
         ),
-        shards=[
-            FileFacts(name=p.name, samples=p.samples, bytes=p.size_bytes, sha256=p.sha256)
-            for p in pieces
-        ],
+        shards=list(shards),
         left_out=[
             LeftOut(where=printable(p.where), kind=p.kind, detail=printable(p.detail))
-            for p in problems_of(scan, pieces)
+            for p in problems
         ],
         unusual=summarize(table.column("key"), table.column("notes").to_numpy()),
         ignored=scan.ignored,
     )
 
 
-def problems_of(scan: Scan, pieces: Iterable[Piece]) -> list[Problem]:
-    """Return all problems, those of names and folders first."""
-    return [*scan.problems, *(problem for piece in pieces for problem in piece.problems)]
+def shard_facts(piece: Piece) -> FileFacts:
+    """Return what the manifest says of a shard."""
+    return FileFacts(
+        name=piece.name,
+        samples=piece.table.num_rows,
+        bytes=piece.size_bytes,
+        sha256=piece.sha256,
+    )
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.index import SCHEMA
@@ -38,11 +39,6 @@ class Piece:
     sha256: str
     problems: tuple[Problem, ...]
     table: pa.Table
-
-    @property
-    def samples(self) -> int:
-        """Number of images that were stored."""
-        return self.table.num_rows
 
 
 def write_piece(folder: Path, piece: Piece) -> None:
@@ -75,6 +71,18 @@ def read_piece(folder: Path, name: str) -> Piece | None:
         problems=tuple(Problem(*problem) for problem in about["problems"]),
         table=table.replace_schema_metadata(None),
     )
+
+
+def in_canonical_order(tables: list[pa.Table]) -> pa.Table:
+    """Join tables and sort by label and key; empties `tables`, to save memory."""
+    table = pa.concat_tables(tables)
+    tables.clear()
+    by_label_and_key = pc.SortOptions([("label", "ascending"), ("key", "ascending")])
+    order = pc.call_function("sort_indices", [table], by_label_and_key)
+    # The keys first: sorting them takes the most memory, and the other columns are then not there.
+    names = sorted(table.column_names, key=lambda name: name != "key")
+    columns = {name: table.column(name).take(order).combine_chunks() for name in names}
+    return pa.table({name: columns[name] for name in table.column_names})
 
 
 def _path(folder: Path, name: str) -> Path:

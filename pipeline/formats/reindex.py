@@ -1,6 +1,5 @@
 """An index made anew from its shards alone, as when it was lost; the manifest proves it right."""
 
-import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -8,10 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.formats.files import part_path
+from pipeline.formats.files import file_sha256, part_path
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import INDEX_NAME, SCHEMA, ShardEntry, write_index
 from pipeline.formats.manifest import Manifest
+from pipeline.formats.pieces import in_canonical_order
 from pipeline.formats.source import DataError
 
 
@@ -24,8 +24,7 @@ def rebuild_index(folder: Path, manifest: Manifest) -> None:
     has_checksums = bool(manifest["options"]["checksums"])
     shards = [ShardEntry(s["name"], s["samples"], s["bytes"]) for s in manifest["shards"]]
     tables = [_read_shard(folder, i, s.name, has_checksums) for i, s in enumerate(shards)]
-    table = pa.concat_tables(tables)
-    table = table.sort_by([("label", "ascending"), ("key", "ascending")]).combine_chunks()
+    table = in_canonical_order(tables)
     scratch = part_path(folder / INDEX_NAME)
     scratch.mkdir()
     try:
@@ -37,7 +36,7 @@ def rebuild_index(folder: Path, manifest: Manifest) -> None:
             has_checksums=has_checksums,
         )
         made = scratch / INDEX_NAME
-        if hashlib.sha256(made.read_bytes()).hexdigest() != manifest["index"]["sha256"]:
+        if file_sha256(made) != manifest["index"]["sha256"]:
             raise DataError(
                 f"{folder / INDEX_NAME}: made again from the shards, it is not what the manifest"
                 " says: a shard is damaged, or another version of pyarrow wrote it"
