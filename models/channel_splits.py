@@ -60,21 +60,7 @@ def make_channel_mixer(
     )
 
 
-class ChannelMixer(nn.Module):
-    """A mixer of parts of the channels, in whichever layout the image has."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape and layout."""
-        if x.stride(1) == 1:
-            return self.mix(x.permute(0, 2, 3, 1), -1).permute(0, 3, 1, 2)
-        return self.mix(x, 1)
-
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """Contiguous x, its channels in dimension `dim` (1 or -1) -> the same shape."""
-        raise NotImplementedError
-
-
-class AlternatingPart(ChannelMixer):
+class AlternatingPart(nn.Module):
     """I: the first `part` channels in even blocks, the last `part` in odd ones."""
 
     def __init__(self, dim: int, part: int, block: int) -> None:
@@ -82,12 +68,12 @@ class AlternatingPart(ChannelMixer):
         self.sizes = (0, part, dim - part) if block % 2 == 0 else (dim - part, part, 0)
         self.mixer = nn.Conv2d(part, part, 1)
 
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """See ChannelMixer."""
-        return _convolve_middle(x, self.sizes, self.mixer, dim)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout, as with all mixers."""
+        return _convolve_middle(x, self.sizes, self.mixer)
 
 
-class OneSegment(ChannelMixer):
+class OneSegment(nn.Module):
     """II: block i convolves segment i mod s; the last segment takes the remainder."""
 
     def __init__(self, dim: int, segments: int, block: int) -> None:
@@ -97,12 +83,12 @@ class OneSegment(ChannelMixer):
         self.sizes = (sum(sizes[:chosen]), sizes[chosen], sum(sizes[chosen + 1 :]))
         self.mixer = nn.Conv2d(sizes[chosen], sizes[chosen], 1)
 
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """See ChannelMixer."""
-        return _convolve_middle(x, self.sizes, self.mixer, dim)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout."""
+        return _convolve_middle(x, self.sizes, self.mixer)
 
 
-class SharedSegments(ChannelMixer):
+class SharedSegments(nn.Module):
     """III: all segments, by one convolution."""
 
     def __init__(self, dim: int, segments: int) -> None:
@@ -112,19 +98,22 @@ class SharedSegments(ChannelMixer):
                 f"segments: setting III shares one convolution, so they must be equal, and "
                 f"{segments} does not divide the width {dim}"
             )
+        self.segments = segments
         self.mixer = nn.Conv2d(dim // segments, dim // segments, 1)
 
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """See ChannelMixer; the segments join the batch, so nothing is cut or put together."""
-        if dim == -1:
-            return _convolve(x.unflatten(-1, (-1, self.mixer.in_channels)), self.mixer, -1).view_as(
-                x
-            )
-        segments = x.reshape(-1, self.mixer.in_channels, *x.shape[2:])
-        return self.mixer(segments).view_as(x)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout; nothing is cut or put together."""
+        weight, bias = self.mixer.weight, self.mixer.bias
+        if _is_matrix(x):
+            rows = x.permute(0, 2, 3, 1).reshape(-1, self.mixer.in_channels)
+            mixed = F.linear(rows, weight.flatten(1), bias)
+            return mixed.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+        assert bias is not None
+        weight, bias = weight.repeat(self.segments, 1, 1, 1), bias.repeat(self.segments)
+        return F.conv2d(x, weight, bias, groups=self.segments)
 
 
-class OwnSegments(ChannelMixer):
+class OwnSegments(nn.Module):
     """IV: all segments, each by its own convolution; the last takes the remainder."""
 
     def __init__(self, dim: int, segments: int) -> None:
@@ -132,13 +121,17 @@ class OwnSegments(ChannelMixer):
         self.sizes = _segment_sizes(dim, segments)
         self.mixer = nn.ModuleList(nn.Conv2d(size, size, 1) for size in self.sizes)
 
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """See ChannelMixer."""
-        parts = zip(x.split(self.sizes, dim), self.mixer, strict=True)
-        return torch.cat([_convolve(part, conv, dim) for part, conv in parts], dim)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout."""
+        if len(set(self.sizes)) == 1 and not _is_matrix(x):
+            weight = torch.cat([conv.get_parameter("weight") for conv in self.mixer])
+            bias = torch.cat([conv.get_parameter("bias") for conv in self.mixer])
+            return F.conv2d(x, weight, bias, groups=len(self.sizes))
+        parts = zip(x.split(self.sizes, 1), self.mixer, strict=True)
+        return torch.cat([_convolve(part, conv) for part, conv in parts], 1)
 
 
-class OverlappingParts(ChannelMixer):
+class OverlappingParts(nn.Module):
     """V: the first `part` channels, then the last `part` of the result."""
 
     def __init__(self, dim: int, part: int) -> None:
@@ -147,13 +140,13 @@ class OverlappingParts(ChannelMixer):
         self.mixer1 = nn.Conv2d(part, part, 1)
         self.mixer2 = nn.Conv2d(part, part, 1)
 
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """See ChannelMixer."""
-        x = _convolve_middle(x, (0, self.part, self.rest), self.mixer1, dim)
-        return _convolve_middle(x, (self.rest, self.part, 0), self.mixer2, dim)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout."""
+        x = _convolve_middle(x, (0, self.part, self.rest), self.mixer1)
+        return _convolve_middle(x, (self.rest, self.part, 0), self.mixer2)
 
 
-class SlidingWindow(ChannelMixer):
+class SlidingWindow(nn.Module):
     """StrideMixer: one convolution at every position of a window that slides over the channels.
 
     With N positions there are C/N filters; output channel o N + p is filter o at position p.
@@ -170,11 +163,14 @@ class SlidingWindow(ChannelMixer):
         self.starts = tuple(range(0, dim - window + 1, stride))
         self.mixer = nn.Conv2d(window, dim // len(self.starts), 1)
 
-    def mix(self, x: Tensor, dim: int) -> Tensor:
-        """See ChannelMixer."""
-        windows = [x.narrow(dim, start, self.mixer.in_channels) for start in self.starts]
-        filtered = [_convolve(window, self.mixer, dim) for window in windows]
-        return torch.stack(filtered, -1 if dim == -1 else 2).view_as(x)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and layout."""
+        windows = [x.narrow(1, start, self.mixer.in_channels) for start in self.starts]
+        filtered = [_convolve(window, self.mixer) for window in windows]
+        if x.stride(1) == 1:
+            rows = torch.stack([y.permute(0, 2, 3, 1) for y in filtered], dim=-1)
+            return rows.flatten(3).permute(0, 3, 1, 2)
+        return torch.stack(filtered, dim=2).flatten(1, 2)
 
 
 def _segment_sizes(dim: int, segments: int) -> list[int]:
@@ -182,20 +178,30 @@ def _segment_sizes(dim: int, segments: int) -> list[int]:
     return [size] * (segments - 1) + [dim - size * (segments - 1)]
 
 
-def _convolve_middle(x: Tensor, sizes: Sequence[int], conv: nn.Module, dim: int) -> Tensor:
+def _convolve_middle(x: Tensor, sizes: Sequence[int], conv: nn.Module) -> Tensor:
     """The middle one of three parts of x convolved, the others as they are."""
     # split rather than slices: its backward puts the gradient together in one pass, and in x's
     # layout, which slices lose; BatchNorm's backward is slow where gradient and image differ.
-    before, middle, after = x.split(sizes, dim)
-    parts = (before, _convolve(middle, conv, dim), after)
-    return torch.cat([part for part in parts if part.shape[dim] > 0], dim)
+    parts = list(x.split([size for size in sizes if size > 0], 1))
+    middle = 1 if sizes[0] > 0 else 0
+    parts[middle] = _convolve(parts[middle], conv)
+    return torch.cat(parts, 1)
 
 
-def _convolve(x: Tensor, conv: nn.Module, dim: int) -> Tensor:
+def _convolve(x: Tensor, conv: nn.Module) -> Tensor:
     """`conv`, a 1x1 convolution, of x, which may be some of the channels of a larger tensor."""
     assert isinstance(conv, nn.Conv2d)
-    if dim == 1:
+    if not _is_matrix(x):
         return conv(x)
-    # As a matrix product, whose rows may lie apart: a convolution would copy x first.
-    rows = x.reshape(-1, x.shape[-1])
-    return F.linear(rows, conv.weight.flatten(1), conv.bias).view(*x.shape[:-1], -1)
+    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    mixed = F.linear(rows, conv.weight.flatten(1), conv.bias)
+    return mixed.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+
+
+def _is_matrix(x: Tensor) -> bool:
+    """Whether to multiply x, channels-last, as a matrix whose rows may lie apart.
+
+    On a GPU a convolution of some of the channels would copy them first. On a CPU convolutions are
+    oneDNN's, which on some processors is twice as fast as the library of the matrix products.
+    """
+    return x.is_cuda and x.stride(1) == 1

@@ -8,6 +8,7 @@ from torch import nn
 
 import models  # noqa: F401  registers the names
 from benchmarks.plain_splitmixer import PlainSplitMixer
+from models import channel_splits
 from models.channel_splits import SlidingWindow, make_channel_mixer
 from models.splitmixer import SplitMixer, checkpoint_filter_fn
 
@@ -156,12 +157,27 @@ def test_sliding_window_is_a_convolution_over_the_channels():
 
 
 @pytest.mark.parametrize("split", ["i", "ii", "iii", "iv", "v", "stride"])
-def test_channel_mixers_keep_the_layout(split):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_channel_mixers_keep_the_layout_of_images_and_gradients(split, layout):
     mixer = make_channel_mixer(split, 24, 1, ratio=2 / 3, segments=3, window=12, stride=12)
-    x = torch.randn(2, 24, 5, 7)
-    assert mixer(x).is_contiguous()
-    x = x.contiguous(memory_format=torch.channels_last)
-    assert mixer(x).is_contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, 24, 5, 7).contiguous(memory_format=layout).requires_grad_()
+    y = mixer(x)
+    assert y.is_contiguous(memory_format=layout)
+    if split != "stride":  # windows may overlap, so they are slices
+        (grad,) = torch.autograd.grad(y, x, torch.randn_like(y))
+        assert grad.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("split", ["i", "ii", "iii", "iv", "v", "stride"])
+def test_matrix_products_of_channels_last_images_are_the_convolutions(split, monkeypatch):
+    mixer = make_channel_mixer(split, 24, 1, ratio=2 / 3, segments=3, window=14, stride=5)
+    mixer = mixer.double()
+    x = torch.randn(2, 24, 5, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    by_convolution = mixer(x)
+    monkeypatch.setattr(channel_splits, "_is_matrix", lambda x: x.stride(1) == 1)  # as on a GPU
+    by_product = mixer(x)
+    torch.testing.assert_close(by_product, by_convolution)
+    assert by_product.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
