@@ -22,7 +22,11 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_chans, height, width) -> (B, H, W, dim), contiguous; a remainder is cut off."""
         # Free for channels-last images, one copy for contiguous ones; never again after it.
-        return self.proj(images).permute(0, 2, 3, 1).contiguous()
+        x = F.conv2d(images, self.proj.weight, stride=self.proj.stride).permute(0, 2, 3, 1)
+        # The sum is a tensor of its own, the permuted convolution would be a view: torch.compile
+        # would make one graph for the block that comes first and another for its equals.
+        assert self.proj.bias is not None
+        return x.contiguous() + self.proj.bias
 
 
 class Downsample(PatchEmbed):
