@@ -8,6 +8,32 @@ from benchmarks.model_timing import median_ratio
 Report = dict[str, Any]
 
 
+INTRODUCTION = """\
+# Model speed
+
+Made by `python -m tools.bench_model --table docs/model_speed.md --results benchmarks/model_speed*`
+from the raw results of `tools/bench_model.py`. Each model runs four ways, taking turns in one
+process, with the same weights and images and without stochastic depth: the paper's definition
+transcribed (`benchmarks/plain_*.py`), eager and in the layout of the published code; ours, eager;
+ours, compiled as a whole; and ours, compiled block by block. A step of training is a forward and a
+backward pass with cross entropy, without the optimizer. A figure like 1.30x is how many times as
+fast as plain a step is: the median of the ratios within the rounds.
+
+- The first step's time is that of compiling, from an empty cache, plus a step.
+- Peak memory is what a step takes on top of the weights and images.
+- Time in products is the share of an eager step's time that matrix products and convolutions take
+  themselves: what no arrangement of the rest can save.
+- MFU is the model's operations, as the paper defines them, by the time of the fastest of ours and
+  the device's peak. The roofline's time takes each of our products at the peak of the device or of
+  its memory, whichever is longer, and all else as free. Both are empty where no GPU was at hand.
+"""
+
+
+def page(reports: list[Report]) -> str:
+    """The whole of docs/model_speed.md."""
+    return f"{INTRODUCTION}\n{render(reports)}"
+
+
 def render(reports: list[Report]) -> str:
     """Markdown: for every report its machine, and a table per mode."""
     return "\n".join(line for report in reports for line in _report(report))

@@ -12,7 +12,7 @@ import models
 from benchmarks.model_cost import PEAKS, macs, products
 from benchmarks.model_speed_table import render
 from benchmarks.model_timing import PLAIN_MODULES, Settings, make_runs, median_ratio
-from tools import model_zoo
+from tools import bench_model, model_zoo
 from tools.paper_figures import NOTES, REPORTED
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -134,3 +134,31 @@ def test_committed_speeds_are_in_the_committed_table(path):
     report = json.loads(path.read_text(encoding="utf-8"))
     table = (DOCS / "model_speed.md").read_text(encoding="utf-8")
     assert render([report]).strip() in table
+
+
+@pytest.mark.slow  # two compilations
+def test_the_benchmark_writes_results_and_makes_their_table(tmp_path):
+    results, table = tmp_path / "results.json", tmp_path / "table.md"
+    options = ["--batch-size", "2", "--rounds", "2", "--modes", "inference"]
+    assert bench_model.main(["stridemixer_iii_256_8", *options, "--output", str(results)]) == 0
+    assert bench_model.main(["--table", str(table), "--results", str(results)]) == 0
+    (result,) = json.loads(results.read_text())["results"]
+    assert max(result["largest_relative_difference_from_plain"].values()) < 1e-4
+    assert all(len(seconds) == 2 for seconds in result["seconds_per_step"].values())
+    assert 0.1 < result["share_of_time_in_products"]["ours"] < 1
+    assert "| stridemixer_iii_256_8 | 2 | 0.18 | 0.073 |" in table.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dynamixer_xl"], "unknown dynamixer_xl"),
+        ([], "name at least one model"),
+        (["amixer_t", "--rounds", "0"], "expected a number of at least 1, got '0'"),
+        (["--table", "x.md"], "--table needs --results"),
+    ],
+)
+def test_bad_arguments_of_the_benchmark_are_refused_in_words(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench_model.main(arguments)
+    assert message in capsys.readouterr().err

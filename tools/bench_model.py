@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import models
-from benchmarks.model_speed_table import render
+from benchmarks.model_speed_table import page, render
 from benchmarks.model_timing import Settings, measure
 from pipeline.formats.files import write_atomically
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.table:
         if not arguments.results:
             parser.error("--table needs --results FILE...: the raw results to make it from")
-        table = render([_read(path) for path in arguments.results])
+        table = page([_read(path) for path in arguments.results])
         write_atomically(arguments.table, table.encode())
         return 0
     unknown = sorted(set(arguments.names) - set(models.names()))
@@ -64,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", help="registered models; see tools/model_zoo.py")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--steps", type=int, default=1, help="per round and variant")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--batch-size", type=_positive, default=8)
+    parser.add_argument("--rounds", type=_positive, default=11)
+    parser.add_argument("--steps", type=_positive, default=1, help="per round and variant")
+    parser.add_argument("--threads", type=_positive, default=1, help="of the CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, else float32")
     parser.add_argument(
@@ -77,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", type=Path, help="Markdown table to make from --results")
     parser.add_argument("--results", type=Path, nargs="+", help="files written by --output")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
