@@ -30,9 +30,11 @@ class FileReader:
 
     def read(self, location: str) -> bytes:
         """Return the content of the file."""
-        descriptor = os.open(f"{self.root}/{location}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"{self.root}/{location}", os.O_RDONLY)
         try:
-            return _read_all(descriptor)
+            size = os.fstat(descriptor).st_size
+            data = os.read(descriptor, size + 1)
+            return data if len(data) == size else data + _rest(descriptor)
         finally:
             os.close(descriptor)
 
@@ -41,12 +43,9 @@ class FileReader:
         return f"{self.root}/{location}"
 
 
-def _read_all(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    data = os.read(descriptor, size + 1)
-    if len(data) == size:
-        return data
-    pieces = [data]  # a network file system may return less at a time
+def _rest(descriptor: int) -> bytes:
+    """Read on: a network file system may return less than there is."""
+    pieces = []
     while piece := os.read(descriptor, 1 << 20):
         pieces.append(piece)
     return b"".join(pieces)

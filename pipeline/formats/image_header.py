@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+_SEGMENT = struct.Struct(">BBH").unpack_from
+_FRAME = struct.Struct(">BHHB").unpack_from
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_COMMON_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive Huffman coding
 _JPEG_STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -58,14 +60,16 @@ def read_header(data: bytes) -> ImageHeader:
 def _jpeg_header(data: bytes) -> ImageHeader | None:
     """Walk the segments up to the frame header, which has the size."""
     position, end, orientation = 2, len(data) - 9, 1
-    while position < end and data[position] == 0xFF:
-        marker = data[position + 1]
+    while position < end:
+        start, marker, length = _SEGMENT(data, position)
+        if start != 0xFF:
+            return None
         if marker == 0xFF:  # a fill byte
             position += 1
         elif marker in _JPEG_STANDALONE:
             position += 2
         elif marker in _JPEG_FRAMES:
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
+            bits, height, width, channels = _FRAME(data, position + 4)
             if not (width and height):
                 return None
             common = bits == 8 and marker in _JPEG_COMMON_FRAMES
@@ -73,7 +77,6 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
                 "JPEG", width, height, channels, bits, common, orientation=orientation
             )
         else:
-            length = data[position + 2] << 8 | data[position + 3]
             if marker == _JPEG_EXIF:
                 orientation = _exif_orientation(data[position + 4 : position + 2 + length])
             position += 2 + length
