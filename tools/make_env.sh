@@ -49,4 +49,4 @@ ffcv="--extra ffcv"
 if ! pkg-config --exists opencv4 libturbojpeg 2>/dev/null; then ffcv=""; fi
 # shellcheck disable=SC2086  # empty or two words
 UV_PYTHON_DOWNLOADS=never "$uv" sync --locked --python "$(command -v python3)" \
-    --extra remote --extra ray $ffcv
+    --extra imagenet --extra remote --extra ray $ffcv

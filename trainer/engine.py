@@ -5,9 +5,6 @@ their usual memory format, because DeepSpeed's start-up cannot view channels-las
 channels-last keep the activations so all the same.
 """
 
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import Protocol, cast
 
 import deepspeed
@@ -23,16 +20,12 @@ from trainer.recipe import BatchPlan, Recipe
 def init_process_group() -> None:
     """Join the process group: nccl where there is a GPU, gloo otherwise."""
     deepspeed_logger.setLevel("ERROR")
+    # DeepSpeed would compile CPU collectives of its own, which takes half a minute, needs a
+    # compiler, and leaves 69 MB per rank in /dev/shm for ever. Gloo's serve as well.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False
     )
-    dist.barrier()
-    # DeepSpeed's CPU collectives leave 69 MB per rank in /dev/shm for ever; a mapping outlives
-    # the name, so it can go once every rank has it.
-    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    name = f"deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{dist.get_rank()}"
-    with suppress(OSError):
-        Path("/dev/shm", name).unlink()
 
 
 def check_trainable(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
