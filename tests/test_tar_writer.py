@@ -112,7 +112,8 @@ def test_every_image_is_in_one_shard_and_shards_are_as_large_as_wanted(sizes, or
     largest = shard_bytes(sizes[[int(sizes.argmax())]])
     for number, shard in enumerate(shards):
         size = shard_bytes(sizes[shard])
-        assert size <= limit + largest
+        # A tar ends at a multiple of 10,240 bytes: the last image may begin one record further.
+        assert size < limit + largest + 10_240
         assert size >= limit or number == plan.num_shards - 1
 
 
