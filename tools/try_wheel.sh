@@ -24,7 +24,7 @@ import models
 import pipeline
 import trainer
 
-for package in ("pipeline", "models", "trainer", "tools", "configs"):
+for package in ("pipeline", "models", "trainer", "tools"):
     assert packages_distributions()[package] == ["millstream"], package
 config = files("configs") / "dynamixer_l.yaml"
 assert launch.main(["--config", str(config), "--print"]) == 0
