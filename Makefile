@@ -24,8 +24,7 @@ quickstart: $(ENV)  ## train a small DynaMixer on handwritten digits, on the CPU
 	python tools/report_run.py runs/quickstart
 
 test: $(ENV)  ## run the whole test suite
-	pytest tests/test_parity.py  # in a process of its own, as long as we do not know what disturbs it
-	pytest --ignore=tests/test_parity.py
+	pytest
 
 slow: $(ENV)  ## run the tests that take minutes each
 	pytest -m slow

@@ -27,15 +27,10 @@ def plain(name: str, **settings: object) -> nn.Module:
 
 
 @functools.cache
-def offset_index(h: int, w: int) -> Tensor:
-    """(n, n): the bank's column for source (y, x) and target (v, u), written out."""
-    index = torch.empty(h, w, h, w, dtype=torch.int64)
-    for y in range(h):
-        for x in range(w):
-            for v in range(h):
-                for u in range(w):
-                    index[y, x, v, u] = (y - v + h - 1) * (2 * w - 1) + (x - u + w - 1)
-    return index.view(h * w, h * w)
+def offset_columns(h: int, w: int) -> list[list[int]]:
+    """For source (y, x), in rows, and target (v, u), in columns: the bank's column, written out."""
+    tokens = [(y, x) for y in range(h) for x in range(w)]
+    return [[(y - v + h - 1) * (2 * w - 1) + (x - u + w - 1) for v, u in tokens] for y, x in tokens]
 
 
 class AdaptiveMixing(nn.Module):
@@ -52,7 +47,7 @@ class AdaptiveMixing(nn.Module):
         self.pre_proj = nn.Linear(dim, dim)
         self.post_proj = nn.Linear(dim, dim)
         self.num_heads, self.bank_size, self.mode = num_heads, bank_size, mode
-        index = offset_index(*window) if bank == "relative" else None
+        index = torch.tensor(offset_columns(*window)) if bank == "relative" else None
         self.register_buffer("index", index, persistent=False)
 
     def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:

@@ -38,6 +38,14 @@ def test_a_name_that_timm_has_is_refused(monkeypatch):
         models._register(("another",))
 
 
+@pytest.mark.parametrize("build", [make, make_plain])
+def test_counting_on_the_meta_device_leaves_nothing_behind(name, build):
+    with torch.device("meta"):
+        build(name)
+    model = build(name)
+    assert {x.device.type for x in (*model.parameters(), *model.buffers())} == {"cpu"}
+
+
 def test_outputs_and_gradients_are_the_plain_transcriptions(name):
     ours, plain = make(name, drop_path_rate=0.0).double(), make_plain(name).double()
     ours.load_state_dict(randomise(plain).state_dict())
