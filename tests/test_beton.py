@@ -19,7 +19,8 @@ from pipeline.formats.beton_config import MIN_PAGE_BYTES, BetonConfig
 from pipeline.formats.beton_conversion import BetonConversion, run_beton
 from pipeline.formats.beton_source import BetonSource
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import UnusableInputError, convert
+from pipeline.formats.conversion import UnusableInputError
+from pipeline.formats.convert import convert
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.manifest import read_manifest
 from pipeline.formats.parts import OutputError

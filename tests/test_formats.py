@@ -12,7 +12,8 @@ from PIL import Image
 
 from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion, convert
+from pipeline.formats.conversion import Conversion
+from pipeline.formats.convert import convert
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shards import ShardSource

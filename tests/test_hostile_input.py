@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion, UnusableInputError, convert
+from pipeline.formats.conversion import Conversion, UnusableInputError
+from pipeline.formats.convert import convert
 from pipeline.formats.image_check import (
     MAX_PIXELS,
     NOTE_TEXTS,

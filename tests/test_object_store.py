@@ -9,7 +9,8 @@ import s3fs
 from pipeline.config import DataConfig
 from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion, convert, run_in_turn
+from pipeline.formats.conversion import Conversion
+from pipeline.formats.convert import convert, run_in_turn
 from pipeline.formats.parts import WHOLE, OutputError
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.remote import RemoteFolder

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion, convert, merge
+from pipeline.formats.conversion import Conversion
+from pipeline.formats.convert import convert, merge
 from pipeline.formats.parts import WHOLE, OutputError, Part, claimed, parse_part
 from pipeline.formats.plan import PlanConfig
 from tools.make_shards import EXIT_OUTPUT, main

@@ -9,7 +9,8 @@ import s3fs
 from ray.cluster_utils import Cluster
 
 from pipeline.formats.class_folders import FileReader, scan_class_folders
-from pipeline.formats.conversion import Conversion, convert
+from pipeline.formats.conversion import Conversion
+from pipeline.formats.convert import convert
 from pipeline.formats.parts import WHOLE
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.ray_executor import run_on_ray

@@ -23,13 +23,8 @@ from pathlib import Path
 from types import FrameType
 
 import pipeline
-from pipeline.formats.conversion import (
-    Conversion,
-    UnusableInputError,
-    convert,
-    find_finished,
-    merge,
-)
+from pipeline.formats.conversion import Conversion, UnusableInputError
+from pipeline.formats.convert import convert, find_finished, merge
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.formats.beton_config import BetonConfig
-from pipeline.formats.conversion import Conversion, RunJobs, run_in_turn
+from pipeline.formats.conversion import Conversion
+from pipeline.formats.convert import RunJobs, run_in_turn
 from pipeline.formats.parts import WHOLE
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staging_folder

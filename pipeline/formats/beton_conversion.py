@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from pipeline.formats.beton import ENCODER, PageOverflowError, StoredImage, encode, write_file
 from pipeline.formats.beton_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, BetonConfig
 from pipeline.formats.beton_layout import BetonTables, read_tables
-from pipeline.formats.conversion import Conversion, RunJobs
+from pipeline.formats.conversion import Conversion
+from pipeline.formats.convert import RunJobs
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.image_check import UnusableImageError
 from pipeline.formats.manifest import Options

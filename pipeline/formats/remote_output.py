@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.formats.conversion import STATE_NAME, Conversion, identity
+from pipeline.formats.conversion import Conversion, identity
+from pipeline.formats.convert import STATE_NAME
 from pipeline.formats.files import write_atomically
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.manifest import MANIFEST_NAME
