@@ -183,6 +183,6 @@ def read_manifest(folder: Path) -> Manifest | None:
     if version != MANIFEST_VERSION:
         raise DataError(
             f"{path}: a manifest of version {version}, and this program reads {MANIFEST_VERSION};"
-            " {_REMEDY}"
+            f" {_REMEDY}"
         )
     return manifest
