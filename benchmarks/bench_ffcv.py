@@ -36,7 +36,7 @@ from ffcv.writer import DatasetWriter
 from pipeline.formats.beton_config import BetonConfig
 from pipeline.formats.beton_conversion import BetonConversion, run_beton
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import convert
+from pipeline.formats.convert import convert
 from pipeline.formats.image_header import read_header
 from pipeline.formats.shard_writer import WriteConfig
 scan = scan_class_folders(Path({folder!r}))

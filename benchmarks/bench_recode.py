@@ -1,6 +1,6 @@
 """What re-encoding costs: size, speed of reading, and error of the pixels that training sees.
 
-    python benchmarks/bench_recode.py FOLDER [--json FILE]
+    python -m benchmarks.bench_recode FOLDER [--json FILE]
 
 FOLDER is a folder of class folders with JPEGs. Reading is what training does: decode, cut a random
 box (8 to 100 % of the area, fixed draws), resize it to 224 x 224 with anti-aliasing; by PIL, in
@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bench_write import machine
 from PIL import Image
 
+from benchmarks.machine import machine
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.recode import RecodeConfig

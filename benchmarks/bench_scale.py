@@ -1,10 +1,11 @@
 """Time and memory of a data set as large as ImageNet: listing it, planning it, converting it.
 
-    python benchmarks/bench_scale.py [--images 1300000] [--scratch DIR] [--convert] [--json FILE]
+    python -m benchmarks.bench_scale [--images 1300000] [--scratch DIR] [--convert] [--json FILE]
 
 Generates the names of ImageNet (1,000 class folders) as hard links to a few small JPEGs, with a
 warm cache, and lists them in a fresh process; with --convert it also runs the whole of make_shards
-on them. Memory is the resident set.
+on them, to shards and to an FFCV file. Memory is the resident set; of the whole program without the
+pages of mapped files, which the system takes back when it needs them.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from bench_write import machine
 from PIL import Image
+
+from benchmarks.machine import machine
 
 _CLASSES = 1000
 _SAMPLE_S = 0.1
@@ -64,13 +66,16 @@ def generate(root: Path, images: int) -> None:
 
 def convert(command: list[str]) -> dict[str, object]:
     """Run the tool; memory is sampled, of the main process and the largest worker."""
-    start, peaks = time.perf_counter(), {"main": 0, "worker": 0}
+    start, peaks = time.perf_counter(), {"main": 0, "worker": 0, "main_with_files": 0}
     process = psutil.Popen(command, stdout=subprocess.PIPE, text=True)
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            peaks["main"] = max(peaks["main"], process.memory_info().rss)
+            memory = process.memory_info()
+            peaks["main_with_files"] = max(peaks["main_with_files"], memory.rss)
+            peaks["main"] = max(peaks["main"], memory.rss - memory.shared)
             for child in process.children():
-                peaks["worker"] = max(peaks["worker"], child.memory_info().rss)
+                memory = child.memory_info()
+                peaks["worker"] = max(peaks["worker"], memory.rss - memory.shared)
         time.sleep(_SAMPLE_S)
     [split] = json.loads(process.stdout.read())["splits"]
     return {"total_s": time.perf_counter() - start, "peak_bytes": peaks, **split}
@@ -92,7 +97,9 @@ def main(argv: list[str] | None = None) -> int:
         result["listing"] = json.loads(done.stdout)
         if arguments.convert:
             command = [sys.executable, "-m", "tools.make_shards", str(source), "--split", "train"]
-            result["conversion"] = convert([*command, "--output", f"{scratch}/out", "--json"])
+            command += ["--json", "--output", f"{scratch}/out"]
+            result["conversion"] = convert(command)
+            result["ffcv"] = convert([*command[:-1], f"{scratch}/ffcv", "--format", "ffcv"])
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json:
