@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 import webdataset
@@ -264,26 +265,39 @@ def test_killed_with_its_workers_at_work_a_rerun_gives_the_same_bytes(
     assert _digests(output) == expected
 
 
+@pytest.fixture(scope="module")
+def many_images(image_folder, tmp_path_factory):
+    """Each image forty times, as links: hundreds of shards remain when the first is there."""
+    root = tmp_path_factory.mktemp("many") / "images"
+    for path in image_folder.glob("*/*/*"):
+        folder = root / path.parent.relative_to(image_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for copy in range(40):
+            (folder / f"{path.stem}_{copy}.jpg").hardlink_to(path)
+    return root
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_says_so_and_a_rerun_goes_on(image_folder, expected, tmp_path, number):
-    for attempt in range(20):  # now and then it is complete before the signal arrives
-        output = tmp_path / f"out{attempt}"
-        process = subprocess.Popen(
-            _command(image_folder, output, "--workers", "2"), stderr=subprocess.PIPE, text=True
-        )
-        while not list(output.glob("train/*.tar")) and process.poll() is None:
-            pass
-        process.send_signal(number)
-        _, error = process.communicate()
-        if process.returncode != 0:
-            break
+def test_interrupted_it_says_so_and_a_rerun_goes_on(many_images, tmp_path, number):
+    output, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    process = subprocess.Popen(
+        _command(many_images, output, "--verify", "--workers", "2"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(output.glob("train/*.tar")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, error = process.communicate()
     assert process.returncode == EXIT_INTERRUPTED, error
     assert "interrupted; run the same command again to go on" in error
     assert "Traceback" not in error
     written = {p: p.stat().st_mtime_ns for p in output.glob("train/*.tar")}
-    assert _make(image_folder, output, *SMALL_SHARDS) == 0
+    for folder in (output, undisturbed):
+        assert _make(many_images, folder, *SMALL_SHARDS, "--verify") == 0
     assert {p: p.stat().st_mtime_ns for p in written} == written
-    assert _digests(output) == expected
+    assert _digests(output) == _digests(undisturbed)
 
 
 def test_full_disk_is_told_and_a_rerun_goes_on(image_folder, expected, tmp_path):
