@@ -48,5 +48,5 @@ fi
 ffcv="--extra ffcv"
 if ! pkg-config --exists opencv4 libturbojpeg 2>/dev/null; then ffcv=""; fi
 # shellcheck disable=SC2086  # empty or two words
-UV_PYTHON_DOWNLOADS=never "$uv" sync --locked --python "$(command -v python3)" \
+UV_PYTHON_DOWNLOADS=never "$uv" sync --locked --compile-bytecode --python "$(command -v python3)" \
     --extra imagenet --extra remote --extra ray $ffcv
