@@ -7,7 +7,6 @@ file is begun anew after an interruption, since FFCV's writer cannot go on with 
 import hashlib
 import logging
 import warnings
-import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from pipeline.formats.beton import ENCODER, PageOverflowError, StoredImage, encode, write_file
 from pipeline.formats.beton_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, BetonConfig
@@ -192,7 +192,7 @@ def _encode(job: ShardJob, config: BetonConfig, entry: Entry) -> _Encoded | Prob
             raise UnusableImageError("too large for FFCV", f"{len(image.data)} bytes")
     except UnusableImageError as error:
         return Problem(error.kind, entry.location, str(error))
-    return _Encoded(image, zlib.crc32(image.data.data), int(notes))
+    return _Encoded(image, zlib_ng.crc32(image.data.data), int(notes))
 
 
 def _images(
@@ -252,7 +252,7 @@ def _checked_piece(job: ShardJob, part: Path, records: _Records) -> Piece:
         raise DataError(f"{part}: its labels are not those that were written; is the disk full?")
     content = np.memmap(part, np.uint8, mode="r").view(np.ndarray)
     for i, offset in enumerate(tables.offsets.tolist()):
-        if zlib.crc32(content[offset : offset + int(tables.sizes[i])].data) != crc32[i]:
+        if zlib_ng.crc32(content[offset : offset + int(tables.sizes[i])].data) != crc32[i]:
             where = job.keys[int(kept[i])].as_py()
             raise DataError(f"{part}: {where} is not as it was written; is the disk in order?")
     sha256 = hashlib.sha256()

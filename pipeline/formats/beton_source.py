@@ -5,7 +5,6 @@ tools/make_shards.py writes have them, and checksums, in an index beside the fil
 others samples are named by their number, and classes by theirs or by a list.
 """
 
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from pipeline.formats.beton_layout import BetonTables, read_tables
 from pipeline.formats.index import INDEX_NAME, Index, read_index
@@ -113,7 +113,7 @@ class BetonSource:
         offset, size = int(tables.offsets[index]), int(tables.sizes[index])
         # A plain view: slices of a memmap carry its attributes along, at five times the cost.
         data = self._content.view(np.ndarray)[offset : offset + size]
-        if self._crc32 is not None and zlib.crc32(data.data) != self._crc32[index]:
+        if self._crc32 is not None and zlib_ng.crc32(data.data) != self._crc32[index]:
             raise DataError(
                 f"{self.describe(index)}: the bytes are damaged: their checksum does not hold;"
                 " make the file again with tools/make_shards.py --format ffcv"

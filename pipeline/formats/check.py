@@ -6,13 +6,13 @@ wanted, is every sample looked at, to name those that are damaged.
 
 import hashlib
 import mmap
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from zlib_ng import zlib_ng
 
 from pipeline.formats.beton_check import check_beton_samples
 from pipeline.formats.files import file_sha256
@@ -144,7 +144,7 @@ def _check_sample(job: CheckJob, content: memoryview, row: dict[str, int | str])
         raise ValueError(f"the tar has {name.decode(errors='replace')!r} there")
     data = bytes(content[offset : offset + length])
     index = _index(job.folder)
-    if index is not None and index.has_checksums and zlib.crc32(data) != row["crc32"]:
+    if index is not None and index.has_checksums and zlib_ng.crc32(data) != row["crc32"]:
         raise ValueError("the image's checksum does not hold")
     after = offset + length + -length % BLOCK
     for member in (

@@ -6,7 +6,6 @@ bit in a label.
 """
 
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.source import DataError
@@ -128,8 +128,8 @@ def read_index(folder: Path) -> Index:
 
 def _checksum(table: pa.Table, about: dict[str, object]) -> int:
     """CRC-32 over `about` and the buffers of all columns; `table` has one chunk and no nulls."""
-    checksum = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+    checksum = zlib_ng.crc32(json.dumps(about, sort_keys=True).encode())
     for column in table.columns:
         for buffer in column.chunk(0).buffers()[1:]:
-            checksum = zlib.crc32(buffer, checksum)
+            checksum = zlib_ng.crc32(buffer, checksum)
     return checksum

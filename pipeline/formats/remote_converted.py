@@ -4,7 +4,6 @@ A new conversion takes images from all shards in turn, so neither whole shards n
 """
 
 import tempfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from zlib_ng import zlib_ng
 
 from pipeline.formats.image_check import UnusableImageError
 from pipeline.formats.index import INDEX_NAME, Index, read_index
@@ -39,7 +39,7 @@ class RemoteMemberReader:
         shard, offset, length, crc32 = location.partition("/")[0].split(":")
         start = int(offset)
         data = self.remote.read_range(shard, start, start + int(length))
-        if self.has_checksums and zlib.crc32(data) != int(crc32):
+        if self.has_checksums and zlib_ng.crc32(data) != int(crc32):
             raise UnusableImageError("damaged", f"{self.describe(location)}: its checksum fails")
         return data
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import mmap
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from pipeline.formats.files import write_atomically
 from pipeline.formats.index import INDEX_NAME
@@ -135,7 +135,7 @@ class RemoteShardSource(ShardSource):
         start = int(self._offset[index])
         with _named(self._remote.locate(name)):
             data = self._remote.read_range(name, start, start + int(self._length[index]))
-        if self._index.has_checksums and zlib.crc32(data) != self._crc32[index]:
+        if self._index.has_checksums and zlib_ng.crc32(data) != self._crc32[index]:
             raise _FetchError(f"{self.describe(index)}: arrives damaged: its checksum fails")
         return self._sample(index, np.frombuffer(data, np.uint8))
 
@@ -169,7 +169,7 @@ class RemoteShardSource(ShardSource):
             for index in np.flatnonzero(self._shard == shard).tolist():
                 start = int(self._offset[index])
                 content = data[start : start + int(self._length[index])]
-                if zlib.crc32(content) != self._crc32[index]:
+                if zlib_ng.crc32(content) != self._crc32[index]:
                     return index
         return None
 

@@ -6,11 +6,11 @@ KEY.json, if wanted.
 """
 
 import struct
-import zlib
 from functools import lru_cache
 from typing import NamedTuple
 
 import pyarrow as pa
+from zlib_ng import zlib_ng
 
 from pipeline.formats.pieces import PIECE_SCHEMA
 from pipeline.formats.recode import Recoded
@@ -53,7 +53,7 @@ class SampleWriter:
         if json:
             more += tar_header(name + b".json", len(json)) + padded(json)
         offset = self._tar.append(b"%b.%b" % (name, extension.encode()), data, more)
-        crc32 = zlib.crc32(data) if self._with_crc32 else 0
+        crc32 = zlib_ng.crc32(data) if self._with_crc32 else 0
         self._rows.append(
             _Row(
                 offset,

@@ -4,12 +4,12 @@ import mmap
 import os
 import resource
 import threading
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from pipeline.formats.index import INDEX_NAME, read_index
 from pipeline.formats.source import DataError, Sample
@@ -81,7 +81,7 @@ class ShardSource:
         offset, length = int(self._offset[index]), int(self._length[index])
         shard = self._mapped(int(self._shard[index]))
         data = shard[offset : offset + length]
-        if self._index.has_checksums and zlib.crc32(data.data) != self._crc32[index]:
+        if self._index.has_checksums and zlib_ng.crc32(data.data) != self._crc32[index]:
             raise DataError(f"{self.describe(index)}: {self._what_is_wrong(index, shard)}")
         return self._sample(index, data)
 
