@@ -22,8 +22,8 @@ from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.convert import convert
 from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import read_manifest
-from pipeline.formats.parts import OutputError
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_writer import WriteConfig
 from pipeline.formats.source import DataError

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 import signal
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 import webdataset
 from wds2idx import IndexCreator
 
-from pipeline.formats import open_source
+from pipeline.formats import locks, open_source
 from pipeline.formats.parts import WHOLE, claimed
 from pipeline.formats.pieces import PARTS_FOLDER
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_IO, EXIT_OUTPUT, main
@@ -265,6 +267,33 @@ def test_killed_with_its_workers_at_work_a_rerun_gives_the_same_bytes(
     assert _digests(output) == expected
 
 
+def _children(process):
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def test_workers_that_outlive_their_killed_parent_hold_the_output(
+    image_folder, expected, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "out"
+    process = subprocess.Popen(_command(image_folder, output, "--workers", "2"))
+    while not list(output.glob("train/*.tar")):
+        assert process.poll() is None
+    workers = _children(process)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(locks, "PATIENCE_S", 0)
+        assert _make(image_folder, output, *SMALL_SHARDS) == EXIT_OUTPUT
+    assert "another process is writing shards here" in capsys.readouterr().err
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    assert _make(image_folder, output, *SMALL_SHARDS) == 0
+    assert _digests(output) == expected
+
+
 @pytest.fixture(scope="module")
 def many_images(image_folder, tmp_path_factory):
     """Each image forty times, as links: hundreds of shards remain when the first is there."""
@@ -343,7 +372,8 @@ def test_damaged_state_is_made_again(image_folder, expected, tmp_path):
 # --- refusals ---------------------------------------------------------------------------------
 
 
-def test_second_run_on_one_output_is_refused(image_folder, tmp_path, capsys):
+def test_second_run_on_one_output_is_refused(image_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0)
     state = tmp_path / "out" / "train" / PARTS_FOLDER
     state.mkdir(parents=True)
     with claimed(state, WHOLE, lambda: None):

@@ -11,7 +11,8 @@ from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert, run_in_turn
-from pipeline.formats.parts import WHOLE, OutputError
+from pipeline.formats.locks import OutputError
+from pipeline.formats.parts import WHOLE
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staged, staging_folder
@@ -162,7 +163,8 @@ def test_prefix_that_holds_something_else_is_refused(bucket, image_folder, capsy
     assert f"s3://{bucket}/out/train: is not empty" in capsys.readouterr().err
 
 
-def test_two_runs_of_one_machine_refuse_each_other(bucket, image_folder):
+def test_two_runs_of_one_machine_refuse_each_other(bucket, image_folder, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0)
     conversion = _conversion(image_folder, f"s3://{bucket}/out/train")
     with (
         staged(conversion, WHOLE),

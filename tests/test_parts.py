@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.formats import locks
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert, merge
-from pipeline.formats.parts import WHOLE, OutputError, Part, claimed, parse_part
+from pipeline.formats.locks import OutputError
+from pipeline.formats.parts import WHOLE, Part, claimed, parse_part
 from pipeline.formats.plan import PlanConfig
 from tools.make_shards import EXIT_OUTPUT, main
 
@@ -104,7 +106,8 @@ def test_parts_of_other_options_are_refused(image_folder, tmp_path):
         (Part(1, 2), Part(0, 3), "is being written in 2 parts, not 3"),
     ],
 )
-def test_writers_that_would_meet_refuse_each_other(tmp_path, held, wanted, refusal):
+def test_writers_that_would_meet_refuse_each_other(tmp_path, monkeypatch, held, wanted, refusal):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0)
     with (
         claimed(tmp_path, held, _settled),
         pytest.raises(OutputError, match=refusal),

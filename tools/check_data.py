@@ -21,8 +21,8 @@ from pipeline.formats.check import check_index, check_jobs, check_shard
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.folder_check import check_images, folder_jobs
 from pipeline.formats.layouts import find_layout
+from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import Manifest, printable, read_manifest, software
-from pipeline.formats.parts import OutputError
 from pipeline.formats.reindex import rebuild_index
 from pipeline.formats.repair import repair_shards
 from pipeline.formats.scan import Problem

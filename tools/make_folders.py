@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import SPLITS
-from pipeline.formats.parts import OutputError
+from pipeline.formats.locks import OutputError
 from tools.progress import ImageProgress
 from tools.sources import add_source_options, open_layout
 

@@ -26,8 +26,9 @@ import pipeline
 from pipeline.formats.conversion import Conversion, UnusableInputError
 from pipeline.formats.convert import convert, find_finished, merge
 from pipeline.formats.layouts import SPLITS
+from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import Manifest, printable, software
-from pipeline.formats.parts import WHOLE, OutputError, Part, parse_part
+from pipeline.formats.parts import WHOLE, Part, parse_part
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staged
 from pipeline.formats.retry import StorageError

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.formats.conversion import Conversion, UnusableInputError, identity
 from pipeline.formats.files import remove_parts, write_atomically
 from pipeline.formats.index import ShardEntry, write_index
+from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import (
     Manifest,
     build_manifest,
@@ -22,7 +23,7 @@ from pipeline.formats.manifest import (
     source_facts,
     write_manifest,
 )
-from pipeline.formats.parts import WHOLE, OutputError, Part, claimed, read_count
+from pipeline.formats.parts import WHOLE, Part, claimed, read_count
 from pipeline.formats.pieces import PARTS_FOLDER, Piece, in_canonical_order, read_piece
 from pipeline.formats.report import write_report
 from pipeline.formats.scan import Problem

@@ -13,8 +13,8 @@ PART_SUFFIX = ".part"
 def part_path(path: Path) -> Path:
     """Return the name under which this process writes `path`.
 
-    It has the process's number in it: a worker that outlives its killed parent must not write into
-    the same file as the worker that took over.
+    It has the process's number in it: on a file system without locks, a worker that outlives its
+    killed parent must not write into the same file as the worker that took over.
     """
     return path.with_name(f"{path.name}.{os.getpid()}{PART_SUFFIX}")
 

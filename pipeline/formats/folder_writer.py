@@ -8,7 +8,6 @@ import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.files import PART_SUFFIX
 from pipeline.formats.keys import member_extension, sample_key
-from pipeline.formats.parts import OutputError
+from pipeline.formats.locks import OutputError, lock, lock_file
 from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.shard_writer import Progress
 from pipeline.formats.source import DataError
@@ -44,7 +43,9 @@ def write_class_folders(scan: Scan, folder: Path, progress: Progress) -> None:
         raise UnusableInputError(list(scan.problems))
     _check_distinct(file_paths(scan))
     unfinished = folder.with_name(folder.name + PART_SUFFIX)
-    with _claimed(unfinished):
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with lock_file(unfinished / _LOCK_NAME) as held:
+        lock(held, fcntl.LOCK_EX, f"{unfinished}: another process is writing there")
         for name in scan.classes:
             (unfinished / _safe_name(name)).mkdir(exist_ok=True)
         problems = list(_write_all(scan, unfinished, progress))
@@ -117,16 +118,3 @@ def _write(scan: Scan, folder: Path, numbered: tuple[int, str]) -> Problem | Non
     part.write_bytes(data)
     part.replace(path)
     return None
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise OutputError(f"{folder}: another process is writing there") from error
-    finally:
-        os.close(lock)

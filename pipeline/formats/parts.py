@@ -6,7 +6,6 @@ it alone; parts hold it together, and each holds its own number.
 """
 
 import fcntl
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.formats.files import write_atomically
+from pipeline.formats.locks import OutputError, lock, lock_file
 
 _MUTEX_NAME = "lock.mutex"
 _FOLDER_NAME = "lock"
 COUNT_NAME = "parts"
-
-
-class OutputError(ValueError):
-    """The output folder cannot be written to: it is in use, or holds something else."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +69,22 @@ def claimed(folder: Path, part: Part, settle: Callable[[], None]) -> Iterator[No
     Raises:
         OutputError: if another process holds it.
     """
-    mutex, shared, own = (
-        os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
-        for name in (_MUTEX_NAME, _FOLDER_NAME, f"{_FOLDER_NAME}.{part.number}")
-    )
-    try:
-        # Held for moments only, so that of parts that start together each finds a settled state.
-        fcntl.flock(mutex, fcntl.LOCK_EX)
-        if part == WHOLE:
-            _lock(shared, fcntl.LOCK_EX, f"{folder.parent}: another process is writing shards here")
-        else:
-            _join_parts(folder, shared, part)
-            _lock(own, fcntl.LOCK_EX, f"{folder.parent}: another process is writing part {part}")
-        settle()
-        fcntl.flock(mutex, fcntl.LOCK_UN)
+    with (
+        lock_file(folder / _FOLDER_NAME) as shared,
+        lock_file(folder / f"{_FOLDER_NAME}.{part.number}") as own,
+    ):
+        with lock_file(folder / _MUTEX_NAME) as mutex:
+            # Held for moments: of parts that start together each finds a settled state.
+            fcntl.flock(mutex, fcntl.LOCK_EX)
+            if part == WHOLE:
+                refusal = f"{folder.parent}: another process is writing shards here"
+                lock(shared, fcntl.LOCK_EX, refusal)
+            else:
+                _join_parts(folder, shared, part)
+                refusal = f"{folder.parent}: another process is writing part {part}"
+                lock(own, fcntl.LOCK_EX, refusal)
+            settle()
         yield
-    finally:
-        for descriptor in (mutex, own, shared):
-            os.close(descriptor)
 
 
 def read_count(folder: Path) -> int:
@@ -104,13 +98,6 @@ def _join_parts(folder: Path, shared: int, part: Part) -> None:
     with suppress(BlockingIOError):
         fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
         write_atomically(folder / COUNT_NAME, str(part.count).encode())
-    _lock(shared, fcntl.LOCK_SH, f"{folder.parent}: another process is writing all shards here")
+    lock(shared, fcntl.LOCK_SH, f"{folder.parent}: another process is writing all shards here")
     if (count := read_count(folder)) != part.count:
         raise OutputError(f"{folder.parent}: is being written in {count} parts, not {part.count}")
-
-
-def _lock(descriptor: int, kind: int, refusal: str) -> None:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(refusal) from None

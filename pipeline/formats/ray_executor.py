@@ -21,7 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 
 import pipeline
 from pipeline.formats.files import write_atomically
-from pipeline.formats.parts import OutputError
+from pipeline.formats.locks import OutputError
 from pipeline.formats.pieces import PARTS_FOLDER
 from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard

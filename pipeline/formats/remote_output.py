@@ -19,8 +19,9 @@ from pipeline.formats.conversion import Conversion, identity
 from pipeline.formats.convert import STATE_NAME
 from pipeline.formats.files import write_atomically
 from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.locks import OutputError, lock, lock_file
 from pipeline.formats.manifest import MANIFEST_NAME
-from pipeline.formats.parts import COUNT_NAME, WHOLE, OutputError, Part
+from pipeline.formats.parts import COUNT_NAME, WHOLE, Part
 from pipeline.formats.pieces import PARTS_FOLDER
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.stored_shards import make_empty
@@ -46,18 +47,12 @@ def staged(conversion: Conversion, part: Part) -> Iterator[None]:
     if part != WHOLE:
         state[COUNT_NAME] = str(part.count).encode()
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"{remote.url}: another process is writing shards there") from None
+    with lock_file(folder.with_suffix(".lock")) as staging:
+        lock(staging, fcntl.LOCK_EX, f"{remote.url}: another process is writing shards there")
         _fetch_state(remote, folder, state)
         yield
         _store_result(remote, folder)
         shutil.rmtree(folder)
-    finally:
-        os.close(lock)
 
 
 def _fetch_state(remote: RemoteFolder, folder: Path, state: dict[str, bytes]) -> None:

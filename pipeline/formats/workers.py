@@ -12,6 +12,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import SynchronizedArray
 from typing import TypeVar
 
+from pipeline.formats.locks import HeldFile, held_files
 from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
 
@@ -30,9 +31,12 @@ class _Stopped(Exception):  # noqa: N818 (not an error: the parent wants no more
 
 
 class _State:
-    """What a worker shares with its parent: images done, bytes done, whether to stop."""
+    """What a worker shares with its parent."""
 
     counts: "SynchronizedArray[int]"
+    """Images done, bytes done, whether to stop."""
+    held: tuple[HeldFile, ...]
+    """Open for as long as the worker lives."""
 
 
 def run_in_processes(
@@ -69,7 +73,7 @@ def map_in_processes(
     context = get_context("spawn")  # a fork would inherit locks that threads of ours hold
     counts = context.Array("q", 3)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_initialize, initargs=(counts,)
+        workers, mp_context=context, initializer=_initialize, initargs=(counts, held_files())
     )
     try:
         tasks = (partial(_work, work, job) for job in jobs)
@@ -106,10 +110,10 @@ def _drain(
             yield future.result()
 
 
-def _initialize(counts: "SynchronizedArray[int]") -> None:
+def _initialize(counts: "SynchronizedArray[int]", held: tuple[HeldFile, ...]) -> None:
     # Ctrl-C reaches every process of the terminal; the parent tells workers when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _State.counts = counts
+    _State.counts, _State.held = counts, held
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
