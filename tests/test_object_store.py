@@ -7,7 +7,7 @@ import pytest
 import s3fs
 
 from pipeline.config import DataConfig
-from pipeline.formats import open_source
+from pipeline.formats import locks, open_source
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert, run_in_turn
