@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.formats.keys import MAX_KEY_BYTES, member_extension, sample_key
 from pipeline.formats.plan import PlanConfig, plan_shards, shard_bytes
-from pipeline.formats.tar_writer import FixedMember, TarWriter, tar_header
+from pipeline.formats.tar_writer import FixedMembers, TarWriter, tar_header
 
 
 def _written(path, members):
@@ -34,7 +34,9 @@ def _by_tarfile(members):
 
 @given(
     names=st.lists(st.from_regex(r"[^\x00/\ud800-\udfff]{1,25}", fullmatch=True), max_size=6),
-    sizes=st.lists(st.sampled_from([0, 1, 511, 512, 513, 20_000]), min_size=6, max_size=6),
+    sizes=st.lists(
+        st.sampled_from([0, 1, 511, 512, 513, 400_000, 1_100_000]), min_size=6, max_size=6
+    ),
 )
 def test_archive_is_what_tarfile_writes(tmp_path_factory, names, sizes):
     members = [(name.encode(), bytes(size)) for name, size in zip(names, sizes, strict=False)]
@@ -46,10 +48,10 @@ def test_archive_is_what_tarfile_writes(tmp_path_factory, names, sizes):
 
 @given(key=st.from_regex(r"[a-z/]{1,90}", fullmatch=True), label=st.integers(0, 10**6))
 def test_prepared_members_are_those_of_tarfile(key, label):
-    data = str(label).encode()
-    blocks = FixedMember(b".cls", data).blocks(key.encode())
-    expected = _by_tarfile([(f"{key}.cls".encode(), data)])
-    assert blocks == expected[:1024]
+    contents = {".cls": str(label).encode(), ".i4": b"%b\0%"}
+    blocks = FixedMembers([(s.encode(), data) for s, data in contents.items()]).blocks(key.encode())
+    expected = _by_tarfile([(f"{key}{suffix}".encode(), data) for suffix, data in contents.items()])
+    assert blocks == expected[:2048]
 
 
 @pytest.mark.parametrize(("name", "size"), [(b"", 1), (b"x" * 101, 1), (b"x", -1), (b"x", 8**11)])

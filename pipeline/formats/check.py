@@ -20,12 +20,14 @@ from pipeline.formats.image_check import UnusableImageError, check_usable
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import INDEX_NAME, Index, read_index
 from pipeline.formats.manifest import FileFacts, Manifest
+from pipeline.formats.sample_writer import label_members
 from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress
 from pipeline.formats.source import DataError
-from pipeline.formats.tar_writer import BLOCK, FixedMember
+from pipeline.formats.tar_writer import BLOCK
 
 _PIECE = 8 << 20
+_LABEL_BYTES = 2 * BLOCK
 _MEMBER_NAME = 100
 
 
@@ -147,14 +149,11 @@ def _check_sample(job: CheckJob, content: memoryview, row: dict[str, int | str])
     if index is not None and index.has_checksums and zlib_ng.crc32(data) != row["crc32"]:
         raise ValueError("the image's checksum does not hold")
     after = offset + length + -length % BLOCK
-    for member in (
-        FixedMember(b".cls", b"%d" % label),
-        FixedMember(b".i4", label.to_bytes(4, "little")),
-    ):
-        expected = member.blocks(key)
-        if content[after : after + len(expected)] != expected:
-            raise ValueError(f"the label member {member.suffix.decode()} is damaged")
-        after += len(expected)
+    labels = label_members(label).blocks(key)
+    found = content[after : after + len(labels)]
+    if found != labels:
+        extension = "cls" if found[:_LABEL_BYTES] != labels[:_LABEL_BYTES] else "i4"
+        raise ValueError(f"the label member .{extension} is damaged")
     if job.deep:
         header = read_header(data)
         if (header.width, header.height) != (row["width"], row["height"]):

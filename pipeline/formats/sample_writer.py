@@ -14,7 +14,7 @@ from zlib_ng import zlib_ng
 
 from pipeline.formats.pieces import PIECE_SCHEMA
 from pipeline.formats.recode import Recoded
-from pipeline.formats.tar_writer import BLOCK, FixedMember, TarWriter, padded, tar_header
+from pipeline.formats.tar_writer import BLOCK, FixedMembers, TarWriter, padded, tar_header
 
 DALI_INDEX_VERSION = "v1.2"
 
@@ -48,8 +48,7 @@ class SampleWriter:
         """Append the members of one sample; `json` only if there is any."""
         data, header, notes = image
         name = key.encode()
-        cls, i4 = _label_members(label)
-        more = cls.blocks(name) + i4.blocks(name)
+        more = label_members(label).blocks(name)
         if json:
             more += tar_header(name + b".json", len(json)) + padded(json)
         offset = self._tar.append(b"%b.%b" % (name, extension.encode()), data, more)
@@ -99,5 +98,6 @@ def _dali_line(row: _Row) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _label_members(label: int) -> tuple[FixedMember, FixedMember]:
-    return FixedMember(b".cls", b"%d" % label), FixedMember(b".i4", struct.pack("<i", label))
+def label_members(label: int) -> FixedMembers:
+    """Return the members KEY.cls and KEY.i4 of a sample, which follow its image."""
+    return FixedMembers(((b".cls", b"%d" % label), (b".i4", struct.pack("<i", label))))

@@ -6,10 +6,12 @@ headers: they cost 1 KiB for each member, and DALI cannot read the names in them
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 BLOCK = 512
 _RECORD = 20 * BLOCK  # an archive's length is a multiple of it
+_BUFFER_BYTES = 1 << 20
 _NAME_BYTES = 100
 _MAX_SIZE = 8**11 - 1
 
@@ -41,65 +43,85 @@ def padded(data: bytes) -> bytes:
     return data + _PADDING[: -len(data) % BLOCK]
 
 
-class FixedMember:
-    """A member that many samples have alike, up to its name: KEY and a suffix.
+class FixedMembers:
+    """Members that many samples have alike, up to their names: KEY and a suffix.
 
-    What does not depend on the key is prepared, which makes it three times as fast.
+    What does not depend on the key is prepared, which makes them four times as fast.
     """
 
-    def __init__(self, suffix: bytes, data: bytes) -> None:
-        digits = b"%011o\0" % len(data)
-        self.suffix = suffix
-        self._sum = _FIXED_SUM + sum(suffix) + sum(digits)
-        self._before_checksum = _AFTER_NAME + digits + _MTIME
-        self._after_checksum = b"\0 " + _AFTER_CHECKSUM + padded(data)
+    def __init__(self, members: Sequence[tuple[bytes, bytes]]) -> None:
+        self._suffixes, self._sums, blocks = [], [], b""
+        for suffix, data in members:
+            digits = b"%011o\0" % len(data)
+            self._suffixes.append(suffix)
+            self._sums.append(_FIXED_SUM + sum(suffix) + sum(digits))
+            after = b"\0 " + _AFTER_CHECKSUM + padded(data)
+            blocks += b"%b" + _AFTER_NAME + digits + _MTIME + b"%06o" + after.replace(b"%", b"%%")
+        self._blocks = blocks
 
     def blocks(self, key: bytes) -> bytes:
-        """Return header, content and padding."""
-        name = (key + self.suffix).ljust(_NAME_BYTES, b"\0")
-        checksum = self._sum + sum(key)
-        return b"%b%b%06o%b" % (name, self._before_checksum, checksum, self._after_checksum)
+        """Return header, content and padding of each."""
+        key_sum = sum(key)
+        fields: list[bytes | int] = []
+        for suffix, fixed_sum in zip(self._suffixes, self._sums, strict=True):
+            fields += ((key + suffix).ljust(_NAME_BYTES, b"\0"), fixed_sum + key_sum)
+        return self._blocks % tuple(fields)
 
 
 class TarWriter:
     """Appends members to a new archive at `path`.
 
-    Nothing is gathered in between: an image is written while the processor's cache still has it,
-    which saves more than fewer and larger writes would.
+    Members are gathered in one buffer that stays: large writes let the file system allocate large
+    pages, which costs it less than a page for every 4 KiB, and a buffer of its own for each image
+    would have to be mapped anew.
 
     Attributes:
-        position: bytes written so far, a multiple of 512.
-        sha256: of the whole archive, None unless wanted.
+        position: bytes appended so far, a multiple of 512.
+        sha256: of the whole archive when it is finished, None unless wanted.
     """
 
     def __init__(self, path: Path, *, with_sha256: bool) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._filled = 0
         self.position = 0
         self.sha256 = hashlib.sha256() if with_sha256 else None
 
     def append(self, name: bytes, data: bytes, more: bytes = b"") -> int:
         """Append one member, and `more` blocks as they are; returns the offset of the data."""
         offset = self.position + BLOCK
-        self._write((tar_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK] + more))
+        self._append(tar_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK] + more)
         return offset
 
     def finish(self) -> None:
         """Write the end of the archive."""
         end = 2 * BLOCK
-        self._write((bytes(end + -(self.position + end) % _RECORD),))
+        self._append(bytes(end + -(self.position + end) % _RECORD))
+        self._flush()
 
     def close(self) -> None:
         """Close the file, finished or not."""
         os.close(self._file)
 
-    def _write(self, pieces: tuple[bytes, ...]) -> None:
-        total = sum(map(len, pieces))
-        written = os.writev(self._file, pieces)
-        if written < total:  # the disk is full or a signal came: the rest, or an OSError
-            rest = memoryview(b"".join(pieces))[written:]
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        self.position += total
+    def _append(self, *pieces: bytes) -> None:
+        size = sum(map(len, pieces))
+        if self._filled + size > _BUFFER_BYTES:
+            self._flush()
+        for piece in pieces:
+            if size > _BUFFER_BYTES:
+                self._write(memoryview(piece))
+            else:
+                end = self._filled + len(piece)
+                self._buffer[self._filled : end] = piece
+                self._filled = end
+        self.position += size
+
+    def _flush(self) -> None:
+        self._write(self._buffer[: self._filled])
+        self._filled = 0
+
+    def _write(self, data: memoryview) -> None:
         if self.sha256 is not None:
-            for piece in pieces:
-                self.sha256.update(piece)
+            self.sha256.update(data)
+        while data:  # a signal, or a disk that is nearly full, ends a write early
+            data = data[os.write(self._file, data) :]
