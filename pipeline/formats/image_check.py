@@ -9,6 +9,7 @@ import io
 import warnings
 from enum import IntFlag
 
+import simplejpeg
 from PIL import Image
 
 from pipeline.formats.image_header import ImageHeader
@@ -23,7 +24,7 @@ TINY_SIDE = 8
 LOADABLE_FORMATS = frozenset(("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM"))
 """What both DALI and PIL decode."""
 
-_EXTENSIONS = {"JPEG": {"jpg"}, "TIFF": {"tif", "tiff"}, "PPM": {"ppm", "pgm"}}
+_EXTENSIONS = {"JPEG": ("jpg",), "TIFF": ("tif", "tiff"), "PPM": ("ppm", "pgm")}
 
 
 class Note(IntFlag):
@@ -121,8 +122,22 @@ def check_usable(header: ImageHeader, data: bytes, *, must_load: bool, decode: b
         raise UnusableImageError(
             "format that loaders do not know", f"{header.format}; --normalize makes a JPEG of it"
         )
-    if decode or not (header.is_common and _looks_complete(header, data)):
+    if decode and header.format == "JPEG" and header.is_common and header.channels in (1, 3):
+        _decode_strictly(data)
+    elif decode or not (header.is_common and _looks_complete(header, data)):
         decoded(data)
+
+
+def _decode_strictly(data: bytes) -> None:
+    """Decode a JPEG, and take the warnings of libjpeg for what they are: signs of damage.
+
+    PIL and DALI go on after them in silence, with gray or shifted pixels from there on.
+    """
+    try:
+        # The luminance alone is the quickest; all of the data has to be read for it.
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True)
+    except ValueError as error:
+        raise UnusableImageError("damaged", f"{error} ({len(data)} bytes)") from error
 
 
 def decoded(data: bytes) -> Image.Image:
@@ -150,5 +165,10 @@ def _looks_complete(header: ImageHeader, data: bytes) -> bool:
     return header.format == "PNG" and data[-8:-4] == b"IEND"
 
 
-def _extensions(image_format: str) -> set[str]:
-    return _EXTENSIONS.get(image_format, {image_format.lower()})
+def usual_extension(image_format: str) -> str:
+    """Return the extension of files of one of `LOADABLE_FORMATS`, without a dot."""
+    return _EXTENSIONS.get(image_format, (image_format.lower(),))[0]
+
+
+def _extensions(image_format: str) -> tuple[str, ...]:
+    return _EXTENSIONS.get(image_format, (image_format.lower(),))

@@ -15,7 +15,8 @@ _FRAME = struct.Struct(">BHHB").unpack_from
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_COMMON_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive Huffman coding
 _JPEG_STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
-_JPEG_EXIF = 0xE1
+_JPEG_APP1 = 0xE1
+_EXIF = b"Exif\0\0"  # XMP lies in segments of the same kind
 _EXIF_ORIENTATION = 0x0112
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _PNG_WITH_ALPHA = (4, 6)
@@ -59,7 +60,7 @@ def read_header(data: bytes) -> ImageHeader:
 
 def _jpeg_header(data: bytes) -> ImageHeader | None:
     """Walk the segments up to the frame header, which has the size."""
-    position, end, orientation = 2, len(data) - 9, 1
+    position, end, orientation = 2, len(data) - 9, 0
     while position < end:
         start, marker, length = _SEGMENT(data, position)
         if start != 0xFF:
@@ -74,10 +75,11 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
                 return None
             common = bits == 8 and marker in _JPEG_COMMON_FRAMES
             return ImageHeader(
-                "JPEG", width, height, channels, bits, common, orientation=orientation
+                "JPEG", width, height, channels, bits, common, orientation=orientation or 1
             )
         else:
-            if marker == _JPEG_EXIF:
+            is_app1 = marker == _JPEG_APP1 and not orientation  # the first Exif segment counts
+            if is_app1 and data[position + 4 : position + 10] == _EXIF:
                 orientation = _exif_orientation(data[position + 4 : position + 2 + length])
             position += 2 + length
     return None
@@ -85,7 +87,7 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
 
 def _exif_orientation(segment: bytes) -> int:
     """Look for the orientation in the first directory of an Exif segment; 1 if there is none."""
-    if segment[:6] != b"Exif\0\0" or segment[6:8] not in (b"II", b"MM"):
+    if segment[6:8] not in (b"II", b"MM"):
         return 1
     tiff, order = segment[6:], "<" if segment[6:8] == b"II" else ">"
     try:

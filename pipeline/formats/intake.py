@@ -29,9 +29,7 @@ def take_in(data: bytes, location: str, config: IntakeConfig) -> Recoded:
     notes = unusual(header, location)
     is_converted = must_convert(config.recode, notes)
     # Converting decodes anyway, and makes a JPEG of whatever PIL can read.
-    check_usable(
-        header, data, must_load=not is_converted, decode=config.verify and not is_converted
-    )
+    check_usable(header, data, must_load=not is_converted, decode=config.verify)
     if is_converted:
         return convert(data, header, notes, config.recode)
     return Recoded(data, header, notes)
