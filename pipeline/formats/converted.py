@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from pipeline.formats.beton_source import BetonSource
 from pipeline.formats.image_check import UnusableImageError
-from pipeline.formats.index import Index, read_index
+from pipeline.formats.index import INDEX_NAME, Index, read_index
+from pipeline.formats.keys import MAX_KEY_BYTES, first_unsafe, member_extension
 from pipeline.formats.pixels import encode_png, png_size
 from pipeline.formats.scan import Scan
 from pipeline.formats.shards import ShardSource
@@ -70,7 +71,7 @@ def scan_shards(folder: Path) -> Scan:
     """
     ShardSource(folder)  # it sees that all is there
     index = read_index(folder)
-    keys = index.table.column("key").chunk(0)
+    keys = checked_keys(index.table.column("key").chunk(0), folder / INDEX_NAME)
     return Scan(
         classes=index.classes,
         keys=keys,
@@ -93,6 +94,7 @@ def scan_beton(path: Path, classes: tuple[str, ...] | None = None) -> Scan:
         DataError: if the file is damaged.
     """
     source = BetonSource(path, classes)
+    checked_keys(source.keys, path)
     png_sizes = np.array([png_size(h, w) for h, w in source.shapes.tolist()], np.int64)
     return Scan(
         classes=source.classes,
@@ -103,6 +105,20 @@ def scan_beton(path: Path, classes: tuple[str, ...] | None = None) -> Scan:
         stamps=np.full(len(source), path.stat().st_mtime_ns, np.int64),
         reader=SourceReader(str(path), classes or ()),
     )
+
+
+def checked_keys(keys: pa.StringArray, where: object) -> pa.StringArray:
+    """Return `keys`, of the index at `where`, if they can be names in a tar and paths of files.
+
+    Raises:
+        DataError: if not.
+    """
+    if (unsafe := first_unsafe(keys.to_pylist())) is not None:
+        raise DataError(
+            f"{where}: {unsafe!r} cannot be a key: it is no relative path without dots and blanks"
+            f" of at most {MAX_KEY_BYTES} bytes; make_shards writes no such key"
+        )
+    return keys
 
 
 def _index_in(location: str) -> int:
@@ -123,5 +139,5 @@ def _extensions(folder: Path, index: Index) -> list[str]:
             for row in np.flatnonzero(shards == number).tolist():
                 start = int(offsets[row]) - _TAR_BLOCK
                 name = os.pread(file.fileno(), _TAR_NAME, start).rstrip(b"\0")
-                extensions[row] = name.rpartition(b".")[2].decode(errors="replace")
+                extensions[row] = member_extension(name.decode(errors="replace"))
     return extensions

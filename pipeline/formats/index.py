@@ -118,12 +118,36 @@ def read_index(folder: Path) -> Index:
     crc32 = about.pop("crc32", None)
     if not table.schema.equals(SCHEMA) or crc32 != _checksum(table, about):
         raise DataError(f"{path}: damaged: its checksum does not hold; {_REMEDY}")
-    return Index(
+    index = Index(
         classes=tuple(about["classes"]),
         shards=tuple(ShardEntry(*shard) for shard in about["shards"]),
         has_checksums=about["has_checksums"],
         table=table,
     )
+    if reason := _impossible(index):
+        raise DataError(f"{path}: {reason}; {_REMEDY}")
+    return index
+
+
+def _impossible(index: Index) -> str:
+    """Say what in an index no program of ours writes; it may come from anybody, anywhere."""
+    names = [shard.name for shard in index.shards]
+    for name in names:
+        if name != Path(name).name or "\0" in name or name in ("", ".", ".."):
+            return f"the shard name {name!r} is not that of a file in the same folder"
+    if len(set(names)) < len(names):
+        return "two shards have the same name"
+    shard, label, offset, length = map(index.column, ("shard", "label", "offset", "length"))
+    if not len(shard):
+        return "it has no samples"
+    if not 0 <= label.min() <= label.max() < len(index.classes):
+        return f"a label is not one of its {len(index.classes)} classes"
+    if not 0 <= shard.min() <= shard.max() < len(names):
+        return f"a sample lies in none of its {len(names)} shards"
+    sizes = np.array([entry.size_bytes for entry in index.shards], np.int64)
+    if min(offset.min(), length.min()) < 0 or (offset > sizes[shard] - length).any():
+        return "a sample lies outside its shard"
+    return ""
 
 
 def _checksum(table: pa.Table, about: dict[str, object]) -> int:

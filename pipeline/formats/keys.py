@@ -10,6 +10,7 @@ path alone, so a key never depends on the other files.
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -19,6 +20,7 @@ IMAGE_EXTENSIONS = frozenset(
 MAX_KEY_BYTES = 94
 """100 bytes of a USTAR name, less a dot and five letters of extension."""
 
+_SAFE_KEY = re.compile(r"[^\x00-\x20.\\\x7f/]+(?:/[^\x00-\x20.\\\x7f/]+)*")
 _UNSAFE = re.compile(r"[\x00-\x20%.\\\x7f\ud800-\udfff]")
 _HASH_DIGITS = 16
 
@@ -39,10 +41,27 @@ def sample_key(path: str) -> str:
     return f"{head}~{digest}"
 
 
+def first_unsafe(keys: Iterable[str]) -> str | None:
+    """Return the first of `keys` that `sample_key` never makes, None if all are as they should be.
+
+    An index that came from elsewhere may hold any, such as one that leads out of a folder.
+    """
+    return next((key for key in keys if not _is_safe(key)), None)
+
+
+def _is_safe(key: str) -> bool:
+    return bool(_SAFE_KEY.fullmatch(key)) and len(key.encode()) <= MAX_KEY_BYTES
+
+
 def member_extension(path: str) -> str:
-    """Return the extension, without a dot, of the tar member for the file at `path`."""
-    extension = path.rpartition(".")[2].lower()
-    return "jpg" if extension in ("jpeg", "jpe") else extension
+    """Return the extension, without a dot, of the tar member for the file at `path`.
+
+    Empty if it is none of an image: it must not be taken for a label, or for part of the key.
+    """
+    extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 (1.3 M calls)
+    if extension not in IMAGE_EXTENSIONS:
+        return ""
+    return "jpg" if extension in (".jpeg", ".jpe") else extension[1:]
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from zlib_ng import zlib_ng
 
+from pipeline.formats.converted import checked_keys
 from pipeline.formats.image_check import UnusableImageError
 from pipeline.formats.index import INDEX_NAME, Index, read_index
 from pipeline.formats.remote import RemoteFolder
@@ -63,7 +64,8 @@ def scan_remote_shards(remote: RemoteFolder) -> Scan:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, INDEX_NAME).write_bytes(remote.read(INDEX_NAME))
         index = read_index(Path(folder))
-    keys = index.table.column("key").chunk(0)
+    where = remote.locate(INDEX_NAME)
+    keys = checked_keys(index.table.column("key").chunk(0), where)
     return Scan(
         classes=index.classes,
         keys=keys,

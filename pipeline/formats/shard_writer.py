@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.formats.files import finish_part, part_path, write_atomically
-from pipeline.formats.image_check import Note, UnusableImageError
+from pipeline.formats.image_check import UnusableImageError, usual_extension
 from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.keys import member_extension
 from pipeline.formats.pieces import Piece, write_piece
@@ -153,10 +153,9 @@ def _reading_ahead(job: ShardJob) -> Iterator[ShardJob]:
 
 
 def _extension(job: ShardJob, entry: Entry, image: Recoded) -> str:
-    is_kept = not image.notes or not image.notes & Note.CONVERTED
-    if is_kept and not job.config.intake.recode.quality:
-        return member_extension(entry.location)
-    return "jpg"
+    if job.config.intake.recode.codec:
+        return "jpg"
+    return member_extension(entry.location) or usual_extension(image.header.format)
 
 
 def _json(job: ShardJob, entry: Entry, image: Recoded) -> bytes:
@@ -196,7 +195,7 @@ def load(job: ShardJob, entry: Entry) -> Recoded:
     except UnusableImageError:
         if job.config.on_error == "quarantine":
             aside = job.folder / QUARANTINE_FOLDER / entry.key
-            aside = aside.with_name(f"{aside.name}.{member_extension(entry.location)}")
+            aside = aside.with_name(f"{aside.name}.{member_extension(entry.location) or 'bin'}")
             aside.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(aside, data)
         raise
