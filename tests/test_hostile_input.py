@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import tarfile
 import warnings
 
 import numpy as np
@@ -25,7 +26,8 @@ from pipeline.formats.image_header import read_header
 from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.recode import RecodeConfig
 from pipeline.formats.shard_writer import QUARANTINE_FOLDER
-from tests.conftest import encode_jpeg
+from tests.conftest import decode, encode_jpeg
+from tools.check_data import main as check_data
 from tools.make_shards import EXIT_BAD_INPUT, main
 
 NORMALIZE = IntakeConfig(recode=RecodeConfig(normalize=True))
@@ -220,7 +222,88 @@ def test_verify_finds_what_only_decoding_shows(picture):
         assert take_in(data, name, IntakeConfig()).data == data
         with pytest.raises(UnusableImageError) as refusal:
             take_in(data, name, IntakeConfig(verify=True))
-        assert refusal.value.kind in ("cannot be decoded", "cut off")
+        assert refusal.value.kind in ("cannot be decoded", "damaged")
+
+
+@pytest.mark.parametrize("damage", ["bits", "zeros", "half"])
+def test_verify_finds_a_jpeg_that_decoders_finish_in_silence(photographs, damage):
+    data = bytearray(encode_jpeg(photographs[0]))
+    middle = len(data) // 2
+    if damage == "bits":
+        data[middle : middle + 8] = bytes(255 - byte & 0x7F for byte in data[middle : middle + 8])
+    elif damage == "zeros":
+        data[middle:-2] = bytes(len(data) - middle - 2)
+    else:
+        data[middle:-2] = b""
+    assert decode(bytes(data)).shape == photographs[0].shape
+    with pytest.raises(UnusableImageError) as refusal:
+        take_in(bytes(data), "a.jpg", IntakeConfig(verify=True))
+    assert refusal.value.kind == "damaged"
+
+
+def test_exif_orientation_is_found_before_and_behind_xmp(picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    data = encode_jpeg(picture, exif=exif)
+    segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+    first = data.index(b"\xff\xe1")
+    behind = first + 2 + int.from_bytes(data[first + 2 : first + 4], "big")
+    for place in (first, behind):
+        assert read_header(data[:place] + segment + data[place:]).orientation == 6
+
+
+def test_images_are_named_by_what_they_are_if_their_names_do_not_say(image_folder, tmp_path):
+    folder = tmp_path / "in"
+    files = sorted((image_folder / "train").glob("*/*"))[:3]
+    names = ("noext", "scan.cls", "page.json")
+    folder.mkdir()
+    for file, name in zip(files, names, strict=True):
+        shutil.copyfile(file, folder / name)
+    lines = "".join(f"{name},fish\n" for name in names)
+    (folder / "train.csv").write_text(f"path,label\n{lines}")
+    output = tmp_path / "out"
+    assert main([str(folder), "--output", str(output), "--split", "train"]) == 0
+    with tarfile.open(output / "train" / "train-000000.tar") as tar:
+        extensions = sorted(name.partition(".")[2] for name in tar.getnames())
+    assert extensions == ["cls"] * 3 + ["i4"] * 3 + ["jpg"] * 3
+    assert check_data([str(output)]) == 0
+
+
+def test_normalized_shards_have_one_extension(hostile_folder, tmp_path):
+    assert _make(hostile_folder, tmp_path / "out", "--on-error", "skip", "--normalize") == 0
+    for path in (tmp_path / "out").glob("train/*.tar"):
+        with tarfile.open(path) as tar:
+            assert {name.rpartition(".")[2] for name in tar.getnames()} == {"jpg", "cls", "i4"}
+
+
+# --- links ------------------------------------------------------------------------------------
+
+
+def test_a_link_to_itself_takes_no_image_with_it(image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "in")
+    folders = sorted((source / "train").iterdir())
+    (folders[0] / "loop").symlink_to("loop")
+    (source / "train" / "circle").symlink_to("circle")
+    scan = scan_class_folders(source / "train")
+    assert len(scan) == 62
+    assert {(p.kind, p.where) for p in scan.problems} == {
+        ("broken link", f"{folders[0].name}/loop"),
+        ("broken link", "circle"),
+    }
+
+
+def test_what_lies_between_the_classes_is_reported(image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "in")
+    (source / "train" / "n09999999").symlink_to(tmp_path / "unmounted")
+    shutil.copyfile(next(source.glob("train/*/*")), source / "train" / "loose.jpg")
+    (source / "train" / "labels.txt").touch()
+    scan = scan_class_folders(source / "train")
+    assert {(p.kind, p.where) for p in scan.problems} == {
+        ("broken link", "n09999999"),
+        ("loose image", "loose.jpg"),
+    }
+    assert scan.ignored == {".txt": 1}
 
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 1_000), (65_500, 2_700)])
@@ -311,7 +394,7 @@ def test_rest_is_stored_and_the_manifest_says_what_was_left_out(
     assert left_out.keys() == EXPECTED_OF_NAMES.keys() | {
         f"n02084071/{name}" for name in unusable_files
     }
-    assert manifest["ignored"] == {".DS_Store": 1, ".db": 1}
+    assert manifest["ignored"] == {".DS_Store": 2, ".db": 1}
     source = open_source(output / "train")
     stored = {bytes(s.data) for s in source.read_many(range(len(source)))}
     assert {data for data, _ in unusual_files.values()} <= stored

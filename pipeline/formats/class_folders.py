@@ -60,7 +60,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one folder for each class in it")
     with os.scandir(root) as entries:
-        names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        names = sorted(e.name for e in entries if not e.name.startswith(".") and _is_folder(e))
     if names:
         return tuple(names)
     loose = sum(is_image_name(p.name) for p in root.iterdir())
@@ -80,6 +80,7 @@ def scan_class_folders(root: Path, classes: Sequence[str] | None = None) -> Scan
     found = class_names(root)
     classes = tuple(classes) if classes is not None else found
     walk = _Walk(str(root))
+    walk.look_between_classes()
     walk.problems += [
         Problem("unknown class", name, "no class of the training split has this name")
         for name in sorted(set(found) - set(classes))
@@ -107,6 +108,14 @@ def scan_class_folders(root: Path, classes: Sequence[str] | None = None) -> Scan
     )
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one; a link to nothing, or in a circle, does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 class _Entry(NamedTuple):
     key: str
     path: str
@@ -121,6 +130,16 @@ class _Walk:
         self.root = root
         self.problems: list[Problem] = []
         self.ignored: Counter[str] = Counter()
+
+    def look_between_classes(self) -> None:
+        """Report or count what lies beside the class folders: it belongs to no class."""
+        with os.scandir(self.root) as found:
+            for entry in sorted(found, key=lambda entry: entry.name):
+                is_loose = is_image_name(entry.name) and not entry.name.startswith(".")
+                if is_loose and not _is_folder(entry):
+                    self._report("loose image", entry.name, "it lies in no class folder")
+                elif entry.name.startswith(".") or not _is_folder(entry):
+                    self._set_aside(entry, entry.name)
 
     def read_class(self, name: str, *, exists: bool) -> list[_Entry]:
         """Return the entries of one class, sorted by key."""
@@ -150,12 +169,21 @@ class _Walk:
         self, entry: os.DirEntry[str], path: str, above: tuple[tuple[int, int], ...]
     ) -> Iterator[_Entry]:
         if entry.name.startswith("."):
-            self.ignored[entry.name if len(entry.name) < 20 else ".*"] += 1
-        elif is_image_name(entry.name) and (image := self._image(entry, path)):
-            yield image
-        elif entry.is_dir():
+            self._set_aside(entry, path)
+        elif _is_folder(entry):
             yield from self._files(path, above)
         elif not is_image_name(entry.name):
+            self._set_aside(entry, path)
+        elif image := self._image(entry, path):
+            yield image
+
+    def _set_aside(self, entry: os.DirEntry[str], path: str) -> None:
+        """Count what is no image by name, unless it is a link that may have led to images."""
+        if entry.name.startswith("."):
+            self.ignored[entry.name if len(entry.name) < 20 else ".*"] += 1
+        elif entry.is_symlink() and not os.path.exists(f"{self.root}/{path}"):  # noqa: PTH110
+            self._report("broken link", path, "it leads to nothing, or back to itself")
+        else:
             self.ignored[os.path.splitext(entry.name)[1].lower() or "no extension"] += 1  # noqa: PTH122
 
     def _image(self, entry: os.DirEntry[str], path: str) -> _Entry | None:
@@ -165,8 +193,7 @@ class _Walk:
             self._report("unreadable file", path, os.strerror(error.errno or 0))
             return None
         if not stat.S_ISREG(status.st_mode):
-            if not stat.S_ISDIR(status.st_mode):
-                self._report("not a file", path, "a device, pipe or socket")
+            self._report("not a file", path, "a device, pipe or socket")
             return None
         if status.st_size == 0:
             self._report("empty file", path, "0 bytes")

@@ -49,7 +49,7 @@ def scan_kaggle_val(root: Path) -> Scan:
     with os.scandir(folder) as entries:
         for entry in entries:
             image = os.path.splitext(entry.name)[0]  # noqa: PTH122 (of 50,000 names)
-            if not (is_image_name(entry.name) and entry.is_file()):
+            if not (is_image_name(entry.name) and _is_file(entry)):
                 listing.ignored[entry.name] += 1
             elif (wordnet_id := wordnet_ids.pop(image, None)) is None:
                 listing.report("no label", entry.name, f"{SOLUTION} has no line for it")
@@ -67,6 +67,13 @@ def scan_kaggle_val(root: Path) -> Scan:
     for image in wordnet_ids:
         listing.report("missing file", image, f"{SOLUTION} has a line for it")
     return listing.scan(classes, FileReader(str(folder)))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle
+        return False
 
 
 def _read_solution(path: Path) -> dict[str, str]:
