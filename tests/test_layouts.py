@@ -377,6 +377,33 @@ def test_lists_in_the_source_are_found(image_folder, tmp_path):
     assert kinds.count("same key") == 1
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "given", "expected"),
+    [
+        ("ant bee cat", "1 bee", None, {"bee"}),  # a number is no name of a class
+        ("2 0 1", "1 bee", None, {"1"}),
+        ("0 1 2", "1 1", ("5", "3", "1"), {"3"}),  # nor is a position a name
+        ("5 3 x", "3 x", ("5", "3", "x"), {"3", "x"}),
+    ],
+)
+def test_labels_are_all_names_or_all_numbers(image_folder, tmp_path, train, val, given, expected):
+    files = sorted((image_folder / "train").glob("*/*"))
+    for split, labels in (("train", train.split()), ("val", val.split())):
+        rows = [(f.relative_to(image_folder), n) for f, n in zip(files, labels, strict=False)]
+        write_list(tmp_path / f"{split}.csv", rows)
+    lists = {split: tmp_path / f"{split}.csv" for split in ("train", "val")}
+    scan = find_layout(image_folder, lists=lists, classes=given).splits["val"]()
+    assert {scan.classes[label] for label in scan.labels} == expected
+    refused = [p for p in scan.problems if p.kind == "unknown class"]
+    assert len(scan) + len(refused) == 2
+
+
+def test_a_number_that_would_make_millions_of_classes_is_refused(image_folder, tmp_path):
+    write_list(tmp_path / "train.csv", [(next(image_folder.glob("train/*/*")), 20240101)])
+    with pytest.raises(DataError, match="20240101 stands for 20,240,102 classes"):
+        find_layout(image_folder, lists={"train": tmp_path / "train.csv"})
+
+
 def test_tables_beside_class_folders_are_not_taken_for_lists(image_folder, tmp_path):
     root = shutil.copytree(image_folder, tmp_path / "set")
     (root / "train.csv").write_text("id,width,label\n1,2,3\n")

@@ -1,4 +1,4 @@
-"""A list of images: CSV lines of path,label. Labels are names of classes, or their numbers."""
+"""A list of images: CSV lines of path,label. Labels are names of classes, or all their numbers."""
 
 import csv
 import os
@@ -14,6 +14,7 @@ from pipeline.formats.source import DataError
 
 _HEADER = ["path", "label"]
 _LONGEST_HEADER = 100
+_MAX_CLASSES = 1_000_000
 
 
 def is_list(path: Path) -> bool:
@@ -35,32 +36,56 @@ def list_classes(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: if it has no line that can be used.
     """
-    labels = {row[1].strip() for _, row in _rows(path) if len(row) == 2}
+    labels = _labels(path)
     if not labels:
         raise DataError(f"{path}: no line of the form path,label in it")
-    if not all(label.isdecimal() for label in labels):
+    if not _are_numbers(labels):
         return tuple(sorted(labels))
     count = max(map(int, labels)) + 1
+    if count > _MAX_CLASSES:
+        raise DataError(
+            f"{path}: its labels are numbers, so {count - 1} stands for {count:,} classes, more"
+            f" than {_MAX_CLASSES:,}; number them from 0, or put a letter before those that are"
+            " names"
+        )
     return tuple(f"{label:0{len(str(count - 1))}d}" for label in range(count))
 
 
-def scan_list(path: Path, *, root: Path, classes: Sequence[str]) -> Scan:
+def has_numbers(path: Path) -> bool:
+    """Whether the labels of a list are numbers, all of them: then they are no names."""
+    return _are_numbers(_labels(path))
+
+
+def _labels(path: Path) -> set[str]:
+    return {row[1].strip() for _, row in _rows(path) if len(row) == 2}
+
+
+def _are_numbers(labels: set[str]) -> bool:
+    # A number of thousands of digits is none that Python would read.
+    return all(label.isascii() and label.isdecimal() and len(label) < 20 for label in labels)
+
+
+def scan_list(path: Path, *, root: Path, classes: Sequence[str], numbered: bool) -> Scan:
     """List the images that the file at `path` names.
 
     Args:
         path: of the list.
         root: what the paths in it are relative to.
-        classes: names of the classes; a number is a position in it.
+        classes: names of the classes.
+        numbered: whether labels are positions in `classes`, or else names in it.
     """
-    listing, by_name = Listing(), {name: label for label, name in enumerate(classes)}
+    listing = Listing()
+    names = map(str, range(len(classes))) if numbered else classes
+    by_name = {name: label for label, name in enumerate(names)}
     for line, row in _rows(path):
         if len(row) != 2:
             listing.report("bad line", f"{path.name}:{line}", f"expected path,label, got {row}")
             continue
         place, text = row[0], row[1].strip()
-        label = by_name.get(text, int(text) if text.isdecimal() else len(classes))
-        if label >= len(classes):
-            known = f"there are {len(classes)} classes, from {classes[0]} to {classes[-1]}"
+        label = by_name.get(str(int(text)) if numbered and _are_numbers({text}) else text)
+        if label is None:
+            first, last = (0, len(classes) - 1) if numbered else (classes[0], classes[-1])
+            known = f"there are {len(classes)} classes, from {first} to {last}"
             listing.report("unknown class", f"{path.name}:{line}", f"{text!r}; {known}")
         else:
             _add(listing, root, place, label)
