@@ -20,6 +20,7 @@ from pipeline.formats import locks, open_source
 from pipeline.formats.parts import WHOLE, claimed
 from pipeline.formats.pieces import PARTS_FOLDER
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_IO, EXIT_OUTPUT, main
+from tools.progress import ImageProgress
 
 SMALL_SHARDS = ("--shard-samples", "10")
 
@@ -343,7 +344,7 @@ def test_full_disk_is_told_and_a_rerun_goes_on(image_folder, expected, tmp_path)
         preexec_fn=limit_file_size,
     )
     assert full.returncode == EXIT_IO
-    assert "File too large; run the same command again to go on" in full.stderr
+    assert ".part: File too large; run the same command again to go on" in full.stderr
     assert not list(output.rglob("*.tar"))
     assert _make(image_folder, output, *SMALL_SHARDS) == 0
     assert _digests(output) == expected
@@ -355,7 +356,7 @@ def test_too_little_space_is_told_before_anything_is_written(
     nearly_full = shutil._ntuple_diskusage(10**12, 10**12 - 1000, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: nearly_full)
     assert _make(image_folder, tmp_path / "out") == EXIT_IO
-    assert "GB more, and 0.0 GB are free" in capsys.readouterr().err
+    assert "MB more, and 0.0 MB are free" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.tar"))
 
 
@@ -446,6 +447,52 @@ def test_dry_run_says_what_would_be_and_writes_nothing(image_folder, shards, tmp
         assert planned["images"] == manifest["samples"]
         assert planned["shards"] == len(manifest["shards"])
         assert planned["bytes"] == manifest["bytes"]
+
+
+@pytest.mark.parametrize("options", [("--resize", "40"), ("--quality", "30"), ("--metadata",)])
+def test_dry_run_estimates_what_will_be_written(image_folder, tmp_path, capsys, options):
+    sizes = []
+    for more in (("--dry-run",), ()):
+        assert _make(image_folder, tmp_path / "out", *options, *more, "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        sizes.append(sum(split["bytes"] for split in report["splits"]))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+
+
+def test_dry_run_refuses_what_a_run_would(image_folder, shards, expected, tmp_path, capsys):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "thesis.txt").touch()
+    assert _make(image_folder, tmp_path, "--dry-run") == EXIT_OUTPUT
+    assert "is not empty, and there is no conversion in it" in capsys.readouterr().err
+    assert _make(image_folder, shards, *SMALL_SHARDS, "--verify", "--dry-run") == EXIT_OUTPUT
+    _run_until_event(20, image_folder, tmp_path / "begun")
+    begun = _digests(tmp_path / "begun")
+    for options, code in (((), EXIT_OUTPUT), (SMALL_SHARDS, 0)):
+        split = ("--split", "val", "--dry-run")
+        assert _make(image_folder, tmp_path / "begun", *options, *split) == code
+    assert (_digests(tmp_path / "begun"), _digests(shards)) == (begun, expected)
+
+
+def test_finished_output_without_some_images_is_no_success_if_all_are_wanted(
+    image_folder, tmp_path, capsys
+):
+    source = shutil.copytree(image_folder, tmp_path / "in")
+    bad = next(source.glob("train/*/*"))
+    bad.write_bytes(bad.read_bytes()[:-50])
+    assert _make(source, tmp_path / "out", "--on-error", "skip") == 0
+    capsys.readouterr()
+    assert _make(source, tmp_path / "out") == EXIT_BAD_INPUT
+    assert f"{bad.relative_to(source)}: cut off" in capsys.readouterr().err
+
+
+def test_progress_counts_what_is_there_already_as_done_but_not_as_fast(capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0])
+    monkeypatch.setattr("tools.progress.time.monotonic", lambda: next(clock))
+    progress = ImageProgress("train", 1000, 10_000_000)
+    progress.resume(500, 5_000_000)
+    progress.advance(100, 1_000_000)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "train: 600 of 1,000 images, 1 images/s, 0 MB/s, 400 s left"
 
 
 def test_json_report_is_all_that_is_on_standard_output(image_folder, tmp_path, capsys):

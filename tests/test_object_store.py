@@ -1,6 +1,8 @@
 """Conversions from and to an object store, over its real protocol: complete or invisible."""
 
 import hashlib
+import shutil
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -18,7 +20,7 @@ from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staged, staging_folder
 from pipeline.formats.retry import Retry
 from tests.storage_servers import http_server, s3_server
-from tools.make_shards import EXIT_BAD_INPUT, EXIT_OUTPUT
+from tools.make_shards import EXIT_BAD_INPUT, EXIT_IO, EXIT_OUTPUT
 from tools.make_shards import main as make_shards
 
 RETRY = Retry(attempts=6, first_wait_s=0.01)
@@ -85,7 +87,11 @@ def test_parts_in_the_store_are_merged(bucket, image_folder, local, capsys):
     assert make_shards([*command, "--part", "1/2"]) == 0
     assert not {"train/manifest.json", "train/index.arrow"} & _stored(bucket, "out").keys()
     assert make_shards([*command, "--merge"]) == EXIT_OUTPUT
-    assert f"s3://{bucket}/out/train: 4 of 7 shards are missing" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"s3://{bucket}/out/train: 4 of 7 shards are missing" in error
+    assert "run these parts (again): 0/2" in error
+    assert make_shards([*command, "--part", "0/3"]) == EXIT_OUTPUT
+    assert "is being written in 2 parts, not 3" in capsys.readouterr().err
     assert make_shards([*command, "--part", "0/2"]) == 0
     assert make_shards([*command, "--merge"]) == 0
     assert _stored(bucket, "out") == _files(local)
@@ -122,6 +128,46 @@ def test_stopped_run_leaves_whole_shards_only_and_is_continued(bucket, image_fol
     assert sorted([*shards, *written]) == sorted(n for n in files if n.endswith(".tar"))
     assert _times(bucket, shards) == times
     assert _stored(bucket, "out/train") == files
+
+
+def test_copies_of_unusable_images_are_stored_before_their_shard_is(bucket, image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "in")
+    bad = sorted(source.glob("train/*/*"))[::7]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:-100])
+    conversion = _conversion(source, f"s3://{bucket}/out/train")
+    writing = replace(conversion.writing, on_error="quarantine")
+    conversion = replace(conversion, writing=writing)
+
+    def stop_after_all(jobs, progress):
+        yield from run_in_turn(jobs, progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), staged(conversion, WHOLE):
+        convert(conversion, _silent, WHOLE, stop_after_all)
+    with staged(conversion, WHOLE):
+        convert(conversion, _silent)
+    aside = _stored(bucket, "out/train/quarantine")
+    assert sorted(aside.values()) == sorted(path.read_bytes() for path in bad)
+
+
+@pytest.mark.parametrize("state", ["nothing", "part", "complete"])
+def test_dry_run_changes_nothing_in_the_store(bucket, image_folder, capsys, state):
+    command = [str(image_folder), "--output", f"s3://{bucket}/out", *OPTIONS]
+    if state != "nothing":
+        assert make_shards(command + ["--part", "0/2"] * (state == "part")) == 0
+    before = _stored(bucket, "out")
+    assert make_shards([*command, "--dry-run"]) == 0
+    assert _stored(bucket, "out") == before
+    if state != "nothing":
+        assert make_shards([*command, "--order", "kept", "--dry-run"]) == EXIT_OUTPUT
+        assert "choose another --output" in capsys.readouterr().err
+        assert _stored(bucket, "out") == before
+
+
+def test_a_bucket_that_is_not_there_is_named(s3, image_folder, capsys):
+    assert make_shards([str(image_folder), "--output", "s3://no-such-bucket/out"]) == EXIT_IO
+    assert "s3://no-such-bucket/out/train/.parts/conversion.json" in capsys.readouterr().err
 
 
 def _times(bucket, shards) -> list[datetime]:

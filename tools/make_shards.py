@@ -14,28 +14,27 @@ the same command again; 1 anything else.
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import pipeline
 from pipeline.formats.conversion import Conversion, UnusableInputError
-from pipeline.formats.convert import convert, find_finished, merge
+from pipeline.formats.convert import check_output, convert, merge
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, Part, parse_part
 from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.remote_output import staged
+from pipeline.formats.remote_output import looked_at, staged
 from pipeline.formats.retry import StorageError
 from pipeline.formats.source import DataError
 from pipeline.formats.workers import WorkerError
+from tools.interruption import interruptible
 from tools.progress import ImageProgress
-from tools.shard_options import add_shard_options
+from tools.shard_options import add_shard_options, positive
 from tools.sources import add_source_options, default_name, folder_or_url, open_layout
 from tools.targets import add_target_options, new_conversion, new_runner
 
@@ -105,7 +104,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--split", action="append", choices=SPLITS, help="convert only this one; default: both"
     )
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes; default: one for each core"
+        "--workers", type=positive, default=0, help="processes; default: one for each core"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would be written, and how large"
@@ -136,9 +135,9 @@ def _part(text: str) -> Part:
 
 def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     """Run, and turn what goes wrong into words and an exit code."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _run(arguments, outcome)
+        with interruptible():
+            return _run(arguments, outcome)
     except OutputError as error:
         code, outcome.error = EXIT_OUTPUT, str(error)
     except WorkerError as error:
@@ -153,13 +152,7 @@ def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:
         code, outcome.error = EXIT_IO, f"{reason}; run the same command again to go on"
     except KeyboardInterrupt:
         code, outcome.error = EXIT_INTERRUPTED, "interrupted; run the same command again to go on"
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     return code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
@@ -211,16 +204,19 @@ def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> Spl
         if arguments.merge:
             manifest = merge(conversion)
         else:
-            manifest = convert(conversion, progress.advance, arguments.part, run)
+            manifest = convert(
+                conversion, progress.advance, arguments.part, run, resumed=progress.resume
+            )
     if manifest is None:
         return _result(conversion, "part written", progress.images, seconds=progress.seconds)
     return _completed(conversion, manifest, progress.seconds)
 
 
 def _planned(conversion: Conversion) -> SplitResult:
-    """Say what a run would do; problems in names and folders count as in a real one."""
+    """Say what a run would do; refusals, and problems in names and folders, are as in one."""
     scan = conversion.scan
-    find_finished(conversion)
+    with nullcontext() if conversion.remote is None else looked_at(conversion):
+        check_output(conversion)
     if scan.problems and conversion.writing.on_error == "fail":
         raise UnusableInputError(list(scan.problems))
     return _result(

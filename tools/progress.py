@@ -24,7 +24,7 @@ class ImageProgress:
     def __init__(self, title: str, images: int, total_bytes: int) -> None:
         self.images = 0
         self._title, self._all_images, self._total = title, images, total_bytes
-        self._bytes = 0
+        self._bytes = self._resumed_images = self._resumed_bytes = 0
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
         if sys.stderr.isatty():
@@ -64,12 +64,22 @@ class ImageProgress:
             self._bar.update(self._task, completed=self._bytes, text=self._text())
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            left = self.seconds * (self._total / max(1, self._bytes) - 1)
+            done = self._bytes - self._resumed_bytes
+            left = self.seconds * (self._total - self._bytes) / max(1, done)
             print(f"{self._title}: {self._text()}, {left:,.0f} s left", file=sys.stderr, flush=True)
+
+    def resume(self, images: int, size_bytes: int) -> None:
+        """Count images that an earlier run has done: they say nothing about the speed."""
+        self._resumed_images += images
+        self._resumed_bytes += size_bytes
+        self.advance(images, size_bytes)
+        if self._bar is not None:  # its estimate of the time left begins anew
+            self._bar.reset(self._task, total=self._total, completed=self._bytes)
 
     def _text(self) -> str:
         seconds = max(self.seconds, 1e-3)
+        images, size_bytes = self.images - self._resumed_images, self._bytes - self._resumed_bytes
         return (
             f"{self.images:,} of {self._all_images:,} images,"
-            f" {self.images / seconds:,.0f} images/s, {self._bytes / seconds / 1e6:,.0f} MB/s"
+            f" {images / seconds:,.0f} images/s, {size_bytes / seconds / 1e6:,.0f} MB/s"
         )

@@ -26,7 +26,7 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
         help="size of a shard, such as 1GB, counted before re-encoding; default 256MB",
     )
     size.add_argument(
-        "--shard-samples", type=_positive, metavar="N", help="instead: images in a shard"
+        "--shard-samples", type=positive, metavar="N", help="instead: images in a shard"
     )
     layout.add_argument(
         "--order",
@@ -38,14 +38,14 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("images (by default their bytes are kept)")
     images.add_argument(
         "--resize",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="PIXELS",
         help="shorten the short side of larger images; encodes all anew",
     )
     images.add_argument(
         "--quality",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="Q",
         help=f"encode anew as JPEGs of this quality; default with --resize: {DEFAULT_QUALITY}",
@@ -111,7 +111,8 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
     return int(text)

@@ -25,7 +25,7 @@ from zlib_ng import zlib_ng
 from pipeline.formats.beton import ENCODER, PageOverflowError, StoredImage, encode, write_file
 from pipeline.formats.beton_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, BetonConfig
 from pipeline.formats.beton_layout import BetonTables, read_tables
-from pipeline.formats.conversion import Conversion
+from pipeline.formats.conversion import ESTIMATED_FROM, Conversion
 from pipeline.formats.convert import RunJobs
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.image_check import UnusableImageError
@@ -39,7 +39,6 @@ from pipeline.formats.source import DataError
 _log = logging.getLogger(__name__)
 
 _CHUNK = 8
-_ESTIMATED_FROM = 200
 _HASH_BLOCK = 64 << 20
 _LEFT_OUT = StoredImage(0, 0, 0, np.empty(0, np.uint8))
 
@@ -66,7 +65,7 @@ class BetonConversion(Conversion):
         """Return the size of the file, estimated from images all over the source."""
         # Nothing is put aside for an estimate.
         job = replace(self.job(self.plan(), 0), config=replace(self.writing, on_error="fail"))
-        stride = max(1, len(job.labels) // _ESTIMATED_FROM)
+        stride = max(1, len(job.labels) // ESTIMATED_FROM)
         encoded = (_encode(job, self.beton, e) for e in islice(entries(job), 0, None, stride))
         sizes = [len(found.image.data) for found in encoded if isinstance(found, _Encoded)]
         return int(np.mean(sizes) * len(job.labels)) + 2 * MIN_PAGE_BYTES if sizes else 0

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from pipeline.formats.image_check import UnusableImageError
 from pipeline.formats.manifest import Options, source_facts
 from pipeline.formats.plan import (
     Plan,
@@ -15,14 +19,17 @@ from pipeline.formats.plan import (
     plan_shards,
     shard_bytes,
     shard_name,
-    total_bytes,
 )
 from pipeline.formats.scan import Problem, Scan
-from pipeline.formats.shard_writer import ShardJob, WriteConfig
+from pipeline.formats.shard_writer import ShardJob, WriteConfig, entries, load
 from pipeline.formats.source import DataError
 
 if TYPE_CHECKING:
     from pipeline.formats.remote import RemoteFolder
+
+
+ESTIMATED_FROM = 200
+"""Images, at least, from which a size is estimated."""
 
 
 class UnusableInputError(DataError):
@@ -70,14 +77,34 @@ class Conversion:
         return shard_name(self.split, shard)
 
     def planned_bytes(self) -> int:
-        """Return the size of all shards, if images stay as they are."""
-        return total_bytes(self.scan.sizes, self.plan())
+        """Return the size of all shards; an estimate from some of the images if they are encoded.
+
+        Raises:
+            OSError: if one cannot be read for lack of something else than the file.
+        """
+        plan, sizes = self.plan(), self.scan.sizes
+        if self.writing.intake.recode.quality:
+            sizes = np.full(len(sizes), self._mean_encoded_bytes())
+        return sum(self._shard_bytes(sizes[plan.entries(s)]) for s in range(plan.num_shards))
 
     def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
         """Return what `shards` take on the disk; 0 if images are encoded anew: it is not known."""
         if self.writing.intake.recode.quality:
             return 0
-        return sum(shard_bytes(self.scan.sizes[plan.entries(shard)]) for shard in shards)
+        return sum(self._shard_bytes(self.scan.sizes[plan.entries(shard)]) for shard in shards)
+
+    def _shard_bytes(self, sizes: NDArray[np.int64]) -> int:
+        return shard_bytes(sizes, json_member=self.writing.json_member)
+
+    def _mean_encoded_bytes(self) -> int:
+        some = np.arange(0, len(self.scan), max(1, len(self.scan) // ESTIMATED_FROM))
+        job = self.job(Plan(some, np.array([0, len(some)])), 0)
+        job = replace(job, config=replace(job.config, on_error="fail"))  # nothing is put aside
+        lengths = []
+        for entry in entries(job):
+            with suppress(UnusableImageError):
+                lengths.append(len(load(job, entry).data))
+        return int(np.mean(lengths)) if lengths else 0
 
     def job(self, plan: Plan, shard: int) -> ShardJob:
         """Return what a worker needs to write `shard`."""

@@ -47,10 +47,18 @@ def convert(
     progress: Progress,
     part: Part = WHOLE,
     run: RunJobs = run_in_turn,
+    resumed: Progress | None = None,
 ) -> Manifest | None:
     """Write the shards of `part`; with all of them, the index and the manifest too.
 
     What is there already is kept.
+
+    Args:
+        conversion: of one split.
+        progress: called for what is written.
+        part: of the shards.
+        run: who writes.
+        resumed: called instead for what is there already; by default `progress`.
 
     Returns:
         The manifest, None if only a part was written.
@@ -60,12 +68,13 @@ def convert(
         UnusableInputError: if there are problems and they are not to be skipped, after all images
             were looked at. The shards without problems are kept.
     """
-    scan = conversion.scan
+    scan, resumed = conversion.scan, resumed or progress
     if (manifest := find_finished(conversion)) is not None:
-        progress(len(scan), int(scan.sizes.sum()))
+        _clean(conversion.folder)
+        resumed(len(scan), int(scan.sizes.sum()))
         return manifest
     with _claimed(conversion, part):
-        problems = _write_missing(conversion, part, run, progress)
+        problems = _write_missing(conversion, part, run, progress, resumed)
         if problems and conversion.writing.on_error == "fail":
             raise UnusableInputError(problems)
         return _complete(conversion) if part == WHOLE else None
@@ -79,6 +88,7 @@ def merge(conversion: Conversion) -> Manifest:
         UnusableInputError: as `convert` does.
     """
     if (manifest := find_finished(conversion)) is not None:
+        _clean(conversion.folder)
         return manifest
     with _claimed(conversion, WHOLE):
         _check_all_written(conversion)
@@ -94,6 +104,7 @@ def find_finished(conversion: Conversion) -> Manifest | None:
 
     Raises:
         OutputError: if it holds the result of another one.
+        UnusableInputError: if images were left out of it, and now none is to be.
     """
     manifest = read_manifest(conversion.folder)
     if manifest is None:
@@ -105,8 +116,39 @@ def find_finished(conversion: Conversion) -> Manifest | None:
             f"{conversion.place}: holds shards made from {other};"
             " choose another --output, or remove that folder"
         )
-    _clean(conversion.folder)
+    if manifest["left_out"] and conversion.writing.on_error == "fail":
+        raise UnusableInputError([Problem(**left_out) for left_out in manifest["left_out"]])
     return manifest
+
+
+def check_output(conversion: Conversion) -> Manifest | None:
+    """Look whether `conversion` could begin or go on, as `convert` would; nothing is changed.
+
+    Raises:
+        OutputError, UnusableInputError: as `convert` does.
+    """
+    if (manifest := find_finished(conversion)) is None:
+        _refuse_other_content(conversion.folder)
+        path = conversion.folder / PARTS_FOLDER / STATE_NAME
+        if path.exists():
+            _refuse_other_state(conversion, path)
+    return manifest
+
+
+def _refuse_other_content(folder: Path) -> None:
+    if folder.exists() and not (folder / PARTS_FOLDER).exists() and any(folder.iterdir()):
+        raise OutputError(
+            f"{folder}: is not empty, and there is no conversion in it to go on with;"
+            " choose another --output"
+        )
+
+
+def _refuse_other_state(conversion: Conversion, path: Path) -> None:
+    if path.read_bytes() != identity(conversion):
+        raise OutputError(
+            f"{conversion.place}: holds the beginning of another conversion (the input or the"
+            " options have changed); remove that folder, or choose another --output"
+        )
 
 
 @contextmanager
@@ -114,28 +156,19 @@ def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
     """Hold the output folder, and see that its state, if any, is of this conversion."""
     folder = conversion.folder
     state = folder / PARTS_FOLDER
-    if folder.exists() and not state.exists() and any(folder.iterdir()):
-        raise OutputError(
-            f"{folder}: is not empty, and there is no conversion in it to go on with;"
-            " choose another --output"
-        )
+    _refuse_other_content(folder)
     state.mkdir(parents=True, exist_ok=True)
-    wanted = identity(conversion)
 
     def settle() -> None:
         path = state / STATE_NAME
-        if not path.exists():
-            write_atomically(path, wanted)
-        elif path.read_bytes() != wanted:
-            raise OutputError(
-                f"{conversion.place}: holds the beginning of another conversion (the input or the"
-                " options have changed); remove that folder, or choose another --output"
-            )
+        if path.exists():
+            _refuse_other_state(conversion, path)
+        else:
+            write_atomically(path, identity(conversion))
 
     with claimed(state, part, settle):
         if part == WHOLE:  # nobody else is writing
             remove_parts(folder)
-            remove_parts(state)
         yield
 
 
@@ -152,7 +185,7 @@ def _check_all_written(conversion: Conversion) -> None:
 
 
 def _write_missing(
-    conversion: Conversion, part: Part, run: RunJobs, progress: Progress
+    conversion: Conversion, part: Part, run: RunJobs, progress: Progress, resumed: Progress
 ) -> list[Problem]:
     """Write the shards that are not there; returns all problems, those of earlier runs too."""
     folder, scan, plan = conversion.folder, conversion.scan, conversion.plan()
@@ -164,7 +197,7 @@ def _write_missing(
         else:
             problems += piece.problems
             entries = plan.entries(shard)
-            progress(len(entries), int(scan.sizes[entries].sum()))
+            resumed(len(entries), int(scan.sizes[entries].sum()))
     if conversion.remote is None:
         _check_space(folder, conversion.needed_bytes(plan, missing))
     for found in run((conversion.job(plan, shard) for shard in missing), progress):
@@ -177,7 +210,7 @@ def _check_space(folder: Path, needed: int) -> None:
     if needed > free:
         raise OSError(
             errno.ENOSPC,
-            f"the shards need {needed / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free",
+            f"the shards need {needed / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free",
             str(folder),
         )
 

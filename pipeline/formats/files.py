@@ -45,8 +45,8 @@ def file_sha256(path: Path) -> str:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left unfinished in `folder`."""
-    for part in folder.glob(f"*{PART_SUFFIX}"):
+    """Remove what killed processes left unfinished in `folder` and below."""
+    for part in folder.rglob(f"*{PART_SUFFIX}"):
         part.unlink(missing_ok=True)
 
 

@@ -17,6 +17,8 @@ _TAR_BLOCK = 512
 _TAR_RECORD = 20 * _TAR_BLOCK
 _SAMPLE_OVERHEAD = 5 * _TAR_BLOCK
 """Three headers, two label members."""
+_JSON_OVERHEAD = 2 * _TAR_BLOCK
+"""Its header, and its content if keys and classes have ordinary lengths."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,15 +98,11 @@ def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
         return x ^ (x >> np.uint64(31))
 
 
-def shard_bytes(sizes: NDArray[np.int64]) -> int:
+def shard_bytes(sizes: NDArray[np.int64], *, json_member: bool = False) -> int:
     """Return the size of a tar of images of `sizes` bytes."""
     content = int(_stored_sizes(sizes).sum()) + 2 * _TAR_BLOCK
+    content += len(sizes) * _JSON_OVERHEAD * json_member
     return content + -content % _TAR_RECORD
-
-
-def total_bytes(sizes: NDArray[np.int64], plan: Plan) -> int:
-    """Return the size of all shards of `plan`."""
-    return sum(shard_bytes(sizes[plan.entries(shard)]) for shard in range(plan.num_shards))
 
 
 def _stored_sizes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

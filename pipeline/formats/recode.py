@@ -71,12 +71,12 @@ def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig)
     Raises:
         UnusableImageError: if it cannot be decoded.
     """
-    picture = _plain_rgb(decoded(data), upright=config.normalize)
+    picture = _plain(decoded(data), upright=config.normalize)
     size = _target_size(picture.size, config.resize)
     is_resized = size != picture.size
     if is_resized:
         picture = picture.resize(size, Image.Resampling.BILINEAR)  # widened to the scale: no alias
-    encoded = _encode(picture, config)
+    encoded = _encode(picture if picture.mode == "RGB" else picture.convert("RGB"), config)
     if not (is_resized or notes & NORMALIZABLE) and len(encoded) >= len(data):
         return Recoded(data, header, notes)
     dropped = notes & (NORMALIZABLE if config.normalize else NORMALIZABLE & ~Note.ROTATED)
@@ -84,7 +84,8 @@ def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig)
     return Recoded(encoded, read_header(encoded), notes | converted)
 
 
-def _plain_rgb(image: Image.Image, *, upright: bool) -> Image.Image:
+def _plain(image: Image.Image, *, upright: bool) -> Image.Image:
+    """Return it as RGB, or gray, which takes a quarter of the memory until it is resized."""
     if upright:
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
@@ -92,7 +93,7 @@ def _plain_rgb(image: Image.Image, *, upright: bool) -> Image.Image:
     if image.mode.startswith("I"):
         # PIL would clip 16-bit values at 255, which makes nearly everything white.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
 def _target_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:

@@ -156,7 +156,10 @@ class RemoteFolder:
             if (stored := filesystem.info(url)["size"]) != size:
                 raise OSError(errno.EIO, f"{stored} bytes arrived of {size}")
 
-        try_often(action, url, self.retry)
+        try:
+            try_often(action, url, self.retry)
+        except FileNotFoundError as error:
+            raise StorageError(f"{url}: cannot be stored: there is no such bucket") from error
 
     def remove(self, paths: list[str]) -> None:
         """Remove files."""

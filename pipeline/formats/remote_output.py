@@ -21,7 +21,7 @@ from pipeline.formats.files import write_atomically
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.locks import OutputError, lock, lock_file
 from pipeline.formats.manifest import MANIFEST_NAME
-from pipeline.formats.parts import COUNT_NAME, WHOLE, Part
+from pipeline.formats.parts import COUNT_NAME, WHOLE, Part, read_count
 from pipeline.formats.pieces import PARTS_FOLDER
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.stored_shards import make_empty
@@ -43,36 +43,65 @@ def staged(conversion: Conversion, part: Part) -> Iterator[None]:
     """
     folder, remote = conversion.folder, conversion.remote
     assert remote is not None
-    state = {STATE_NAME: identity(conversion)}
-    if part != WHOLE:
-        state[COUNT_NAME] = str(part.count).encode()
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock_file(folder.with_suffix(".lock")) as staging:
         lock(staging, fcntl.LOCK_EX, f"{remote.url}: another process is writing shards there")
-        _fetch_state(remote, folder, state)
+        _fetch_state(remote, folder, conversion, part)
         yield
         _store_result(remote, folder)
         shutil.rmtree(folder)
 
 
-def _fetch_state(remote: RemoteFolder, folder: Path, state: dict[str, bytes]) -> None:
+@contextmanager
+def looked_at(conversion: Conversion) -> Iterator[None]:
+    """Fetch what is known of a remote output into a folder for the moment; nothing is stored."""
+    remote = conversion.remote
+    assert remote is not None
+    sizes = {file.path: file.size for file in remote.files()}
+    conversion.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock_file(conversion.folder.with_suffix(".lock")) as staging:
+        lock(staging, fcntl.LOCK_EX, f"{remote.url}: another process is writing shards there")
+        shutil.rmtree(conversion.folder, ignore_errors=True)
+        for name in (MANIFEST_NAME, f"{PARTS_FOLDER}/{STATE_NAME}"):
+            if name in sizes:
+                (conversion.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(conversion.folder / name, remote.read(name))
+        _refuse_other_content(remote, sizes)
+        yield
+        shutil.rmtree(conversion.folder, ignore_errors=True)
+
+
+def _refuse_other_content(remote: RemoteFolder, sizes: dict[str, int]) -> None:
+    is_ours = MANIFEST_NAME in sizes or any(p.startswith(f"{PARTS_FOLDER}/") for p in sizes)
+    if sizes and not is_ours:
+        raise OutputError(
+            f"{remote.url}: is not empty, and there is no conversion in it to go on with; choose"
+            " another --output"
+        )
+
+
+def _fetch_state(remote: RemoteFolder, folder: Path, conversion: Conversion, part: Part) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / PARTS_FOLDER).mkdir(parents=True)
     sizes = {file.path: file.size for file in remote.files()}
     if MANIFEST_NAME in sizes:
         write_atomically(folder / MANIFEST_NAME, remote.read(MANIFEST_NAME))
         return
-    if sizes and not any(path.startswith(f"{PARTS_FOLDER}/") for path in sizes):
-        raise OutputError(
-            f"{remote.url}: is not empty, and there is no conversion in it to go on with; choose"
-            " another --output"
-        )
-    for name, content in state.items():
+    _refuse_other_content(remote, sizes)
+    state = {STATE_NAME: identity(conversion)}
+    if part != WHOLE:
+        state[COUNT_NAME] = str(part.count).encode()
+    for name in (STATE_NAME, COUNT_NAME):
         path = f"{PARTS_FOLDER}/{name}"
-        if path not in sizes:
-            _store_bytes(remote, folder / path, content, path)
-        else:
+        if path in sizes:
             write_atomically(folder / path, remote.read(path))
+        elif name in state:
+            _store_bytes(remote, folder / path, state[name], path)
+    if part != WHOLE and (count := read_count(folder / PARTS_FOLDER)) != part.count:
+        raise OutputError(
+            f"{remote.url}: is being written in {count} parts, not {part.count}; go on with those,"
+            " or run without --part, which completes what they have begun"
+        )
     for path in sizes:
         tar = f"{Path(path).stem}.tar"
         if path.startswith(f"{PARTS_FOLDER}/") and path.endswith(".arrow") and tar in sizes:

@@ -198,4 +198,7 @@ def load(job: ShardJob, entry: Entry) -> Recoded:
             aside = aside.with_name(f"{aside.name}.{member_extension(entry.location) or 'bin'}")
             aside.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(aside, data)
+            if job.remote is not None:  # at once: after an interruption nobody looks at it again
+                job.remote.upload(aside, str(aside.relative_to(job.folder)))
+                aside.unlink()
         raise

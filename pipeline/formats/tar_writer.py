@@ -81,6 +81,7 @@ class TarWriter:
     """
 
     def __init__(self, path: Path, *, with_sha256: bool) -> None:
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._filled = 0
@@ -123,5 +124,8 @@ class TarWriter:
     def _write(self, data: memoryview) -> None:
         if self.sha256 is not None:
             self.sha256.update(data)
-        while data:  # a signal, or a disk that is nearly full, ends a write early
-            data = data[os.write(self._file, data) :]
+        try:
+            while data:  # a signal, or a disk that is nearly full, ends a write early
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
