@@ -15,6 +15,7 @@ from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.locks import OutputError
+from tools.interruption import interruptible
 from tools.progress import ImageProgress
 from tools.sources import add_source_options, open_layout
 
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", action="append", choices=SPLITS, help="only this; default: both")
     arguments = parser.parse_args(argv)
     try:
-        return _run(arguments)
+        with interruptible():
+            return _run(arguments)
     except OutputError as error:
         return _fail(str(error), EXIT_OUTPUT)
     except UnusableInputError as error:
