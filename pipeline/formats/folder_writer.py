@@ -1,7 +1,9 @@
 """Any scan written as class folders, CLASS/NAME.EXTENSION: the way back from shards and archives.
 
 Files appear under their names when they are complete, and the whole folder under its name when all
-files are in it. So a run that was stopped is gone on with, and what has the name is whole.
+files are in it. So a run that was stopped is gone on with, and what has the name is whole. What an
+earlier run left is kept if its bytes are the right ones: after a power cut, a file of the right
+length may be full of zeros.
 """
 
 import fcntl
@@ -105,13 +107,13 @@ def _write_all(scan: Scan, folder: Path, progress: Progress) -> Iterator[Problem
 
 def _write(scan: Scan, folder: Path, numbered: tuple[int, str]) -> Problem | None:
     entry, path = numbered[0], folder / numbered[1]
-    if path.exists() and path.stat().st_size == scan.sizes[entry]:
-        return None  # of an earlier run
     location = scan.location(entry)
     try:
         data = scan.reader.read(location)
     except (OSError, ValueError) as error:
         return Problem("unreadable image", location, str(error))
+    if path.exists() and path.read_bytes() == data:
+        return None
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not synchronised one by one, which would take hours; all at once, at the end.
     part = path.with_name(f".{entry}{PART_SUFFIX}")
