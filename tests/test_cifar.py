@@ -205,6 +205,14 @@ def test_damaged_pickles_are_refused_in_words(data):
         return
 
 
+def test_a_dictionary_that_is_in_many_places_is_not_copied_for_each():
+    content = {b"end": 1}
+    for _ in range(12):  # at forty, 2^40 copies would be made
+        content = {b"one": content, b"two": content}
+    loaded = load_arrays(pickled(content))
+    assert loaded[b"one"] is loaded[b"two"]
+
+
 @pytest.mark.parametrize("pickler", [pickle._Pickler, Python2Pickler])
 @pytest.mark.parametrize("dtype", ["u1", "<i8", "<i4"])
 @pytest.mark.parametrize("order", ["C", "F"])

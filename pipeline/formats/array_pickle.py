@@ -7,6 +7,8 @@ would take a type whose flags say that bytes are addresses of objects.
 
 import io
 import pickle
+import reprlib
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +35,17 @@ def load_arrays(data: bytes) -> object:
 
 
 def _unwrapped(value: object) -> object:
-    """Return `value` with arrays in the place of their stand-ins, also those in dictionaries."""
+    """Return `value` with arrays in the place of their stand-ins.
+
+    Of containers only an outermost dictionary is looked into, as CIFAR's files are one: a hostile
+    pickle nests a dictionary that has itself twice inside, forty deep, in a few hundred bytes.
+    """
     if isinstance(value, dict):
-        return {key: _unwrapped(item) for key, item in value.items()}
+        return {key: _array_of(item) for key, item in value.items()}
+    return _array_of(value)
+
+
+def _array_of(value: object) -> object:
     return value.array if isinstance(value, _Array) else value
 
 
@@ -44,8 +54,8 @@ class _Type:
 
     def __init__(self, code: bytes | str, *flags: bool) -> None:
         text = code.decode() if isinstance(code, bytes) else code
-        if text not in _TYPES:
-            raise UnsafePickleError(f"an array of type {text!r}")
+        if not isinstance(text, str) or text not in _TYPES:
+            raise UnsafePickleError(f"an array of type {reprlib.repr(text)}")
         self.dtype = np.dtype(f"<{text}")
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
@@ -74,7 +84,7 @@ def _new_array(kind: object, shape: object, code: object) -> _Array:
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes in a pickle for Python 2."""
     if encoding != "latin1":
-        raise UnsafePickleError(f"bytes in the encoding {encoding!r}")
+        raise UnsafePickleError(f"bytes in the encoding {reprlib.repr(encoding)}")
     return text.encode("latin1")
 
 
