@@ -33,7 +33,7 @@ from pipeline.formats.retry import StorageError
 from pipeline.formats.source import DataError
 from pipeline.formats.workers import WorkerError
 from tools.interruption import interruptible
-from tools.progress import ImageProgress
+from tools.progress import ImageProgress, busy
 from tools.shard_options import add_shard_options, positive
 from tools.sources import add_source_options, default_name, folder_or_url, open_layout
 from tools.targets import add_target_options, new_conversion, new_runner
@@ -165,7 +165,8 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     _check_apart(source, output)
     unusable = 0
     for split in splits:
-        scan = layout.splits[split]()
+        with busy(f"{split}: listing the images of {layout.name}"):
+            scan = layout.splits[split]()
         conversion = new_conversion(arguments, scan=scan, folder=output / split, split=split)
         try:
             outcome.splits.append(_convert_split(conversion, arguments))

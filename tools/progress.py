@@ -5,12 +5,25 @@ A moving bar on a terminal; elsewhere, as in the log of a batch job, a line now 
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 _LINE_EVERY_S = 30.0
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say that something goes on whose end is not known: listing a million files, perhaps."""
+    if sys.stderr.isatty():
+        with Console(file=sys.stderr).status(what):
+            yield
+    else:
+        print(what, file=sys.stderr, flush=True)
+        yield
 
 
 class ImageProgress:
