@@ -8,7 +8,6 @@ would take a type whose flags say that bytes are addresses of objects.
 import io
 import pickle
 import reprlib
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
