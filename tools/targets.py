@@ -19,7 +19,8 @@ from pipeline.formats.workers import run_in_processes
 from tools.shard_options import available_cores, plan_config, write_config
 
 _WORTH_PROCESSES = 5000
-"""Fewer images are done before processes have started."""
+_WORTH_PROCESSES_DECODED = 300
+"""Fewer images, copied or decoded, are done before processes have started."""
 _FFCV_ONLY = ("write_mode", "max_resolution", "smart_threshold", "compress_probability")
 _SHARDS_ONLY = ("shard_size", "shard_samples", "metadata", "merge")
 
@@ -107,7 +108,10 @@ def new_runner(arguments: argparse.Namespace, conversion: Conversion) -> RunJobs
 
         assert isinstance(conversion, BetonConversion)
         return run_beton(conversion.beton, arguments.workers or available_cores())
-    if not arguments.workers and len(conversion.scan) < _WORTH_PROCESSES:
+    intake = conversion.writing.intake
+    is_slow = bool(intake.recode.quality) or intake.verify
+    worth = _WORTH_PROCESSES_DECODED if is_slow else _WORTH_PROCESSES
+    if not arguments.workers and len(conversion.scan) < worth:
         return run_in_turn
     workers = min(arguments.workers or available_cores(), conversion.plan().num_shards)
     return run_in_turn if workers <= 1 else partial(run_in_processes, workers=workers)
