@@ -1,6 +1,7 @@
 """`manifest.json`: what a shard directory holds and how it was made; written last of all.
 
 It has no dates, host names or paths of the machine: the same input and options give the same bytes.
+It covers itself with a checksum, and the report with another.
 """
 
 import hashlib
@@ -15,17 +16,21 @@ import pyarrow as pa
 
 from pipeline.formats.files import file_sha256, write_atomically
 from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.manifest_form import CHECKSUM_KEY, checksum, form_fault, shard_name_fault
 from pipeline.formats.pieces import Piece
-from pipeline.formats.report import Finding, summarize
+from pipeline.formats.report import REPORT_NAME, Finding, summarize
 from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.source import DataError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
-_REMEDY = "make the shards again with tools/make_shards.py"
+_FORMAT = "millstream shards"
+_REMEDY = (
+    "restore it from a copy; if there is none, remove the folder and make the shards again with"
+    " tools/make_shards.py"
+)
 
-
-Options = dict[str, str | int | bool]
+Options = dict[str, str | int | float | bool]
 """What determines the bytes of the shards, besides the source."""
 
 
@@ -71,6 +76,10 @@ class Manifest(TypedDict):
     left_out: list[LeftOut]
     unusual: list[Finding]
     ignored: dict[str, int]
+    report_sha256: str
+    """Of report.tsv, in hexadecimal; empty if there is none."""
+    sha256: str
+    """Of all other keys (`manifest_form.checksum`)."""
 
 
 def build_manifest(
@@ -86,7 +95,7 @@ def build_manifest(
     """Put together the manifest of `folder`, whose index is complete.
 
     Args:
-        folder: of the shards.
+        folder: of the shards; its report is written, too.
         split: its name, which the shards' names begin with.
         scan: what was converted.
         options: how.
@@ -96,9 +105,10 @@ def build_manifest(
     """
     counts = np.bincount(table.column("label").to_numpy(), minlength=len(scan.classes))
     index = folder / INDEX_NAME
+    report = folder / REPORT_NAME
     samples = int(counts.sum())
-    return Manifest(
-        format="millstream shards",
+    manifest = Manifest(
+        format=_FORMAT,
         version=MANIFEST_VERSION,
         software=software(),
         split=split,
@@ -120,7 +130,11 @@ def build_manifest(
         ],
         unusual=summarize(table.column("key"), table.column("notes").to_numpy()),
         ignored=scan.ignored,
+        report_sha256=file_sha256(report) if report.exists() else "",
+        sha256="",
     )
+    manifest[CHECKSUM_KEY] = checksum(manifest)
+    return manifest
 
 
 def shard_facts(piece: Piece) -> FileFacts:
@@ -176,13 +190,25 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a readable manifest ({error}); {_REMEDY}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: not a readable manifest ({error!r}); {_REMEDY}") from error
     if version != MANIFEST_VERSION:
         raise DataError(
-            f"{path}: a manifest of version {version}, and this program reads {MANIFEST_VERSION};"
-            f" {_REMEDY}"
+            f"{path}: a manifest of version {version!r}, and this program reads"
+            f" {MANIFEST_VERSION}; {_REMEDY}"
         )
+    if fault := _fault(manifest):
+        raise DataError(f"{path}: damaged: {fault}; {_REMEDY}")
     return manifest
+
+
+def _fault(manifest: Manifest) -> str:
+    if fault := form_fault(manifest, Manifest):
+        return fault
+    if manifest["format"] != _FORMAT:
+        return f"format: expected {_FORMAT!r}, got {manifest['format']!r}"
+    if manifest[CHECKSUM_KEY] != checksum(manifest):
+        return f"its checksum, {CHECKSUM_KEY}, does not hold: something in it was changed"
+    return shard_name_fault([shard["name"] for shard in manifest["shards"]])
