@@ -85,8 +85,10 @@ def _locations(remote: RemoteFolder, index: Index) -> pa.BinaryArray:
     locations = [b""] * len(shards)
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         for number, content in enumerate(pool.map(remote.read, names)):
-            lines = (line.split(" ", 2) for line in content.decode().splitlines()[1:])
-            extensions = {int(offset): extension for extension, offset, _ in lines}
+            # Not splitlines: keys have line ends of Unicode in them.
+            _, *lines = content.decode().removesuffix("\n").split("\n")
+            entries = (line.split(" ", 2) for line in lines)
+            extensions = {int(offset): extension for extension, offset, _ in entries}
             for row in np.flatnonzero(shards == number).tolist():
                 offset = int(offsets[row])
                 place = f"{index.shards[number].name}:{offset}:{lengths[row]}:{crc32s[row]}"
