@@ -13,49 +13,35 @@ else.
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import pipeline
-from pipeline.formats.check import check_index, check_jobs, check_shard
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.folder_check import check_images, folder_jobs
-from pipeline.formats.layouts import find_layout
+from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.layouts import SPLITS
 from pipeline.formats.locks import OutputError
-from pipeline.formats.manifest import Manifest, printable, read_manifest, software
-from pipeline.formats.reindex import rebuild_index
-from pipeline.formats.repair import repair_shards
-from pipeline.formats.scan import Problem
+from pipeline.formats.manifest import MANIFEST_NAME, read_manifest, software
+from pipeline.formats.pieces import PARTS_FOLDER
+from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.retry import StorageError
+from pipeline.formats.scan import Scan
 from pipeline.formats.source import DataError
 from pipeline.formats.workers import WorkerError, map_in_processes
+from tools.interruption import interruptible
 from tools.progress import ImageProgress
+from tools.shard_check import FolderResult, ShardCheck, as_dicts
 from tools.shard_options import available_cores
+from tools.sources import add_reading_options, folder_or_url, open_layout
 
 EXIT_FAILED = 1
 EXIT_DAMAGED = 2
 EXIT_IO = 74
 EXIT_INTERRUPTED = 75
 
-SPLITS = ("train", "val")
 _WORTH_PROCESSES_BYTES = 500_000_000
 """Less is checked before processes have started."""
-
-
-@dataclass
-class FolderResult:
-    """What was found in one folder; the `--json` report has the same names."""
-
-    folder: str
-    images: int
-    shards: int
-    problems: list[dict[str, str]] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    error: str = ""
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether nothing is damaged, any more."""
-        return not self.error and (not self.problems or bool(self.repaired))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,18 +52,19 @@ def main(argv: list[str] | None = None) -> int:
     results: list[FolderResult] = []
     error, code = "", 0
     try:
-        for folder in _folders(arguments.path):
-            results.append(_check(folder, arguments))
-            print(_in_words(results[-1]), file=console)
+        with interruptible():
+            for folder in _folders(arguments.path):
+                results.append(_check(folder, arguments))
+                print(_in_words(results[-1]), file=console)
         code = 0 if all(result.is_sound for result in results) else EXIT_DAMAGED
     except (DataError, OutputError) as failure:
         error, code = str(failure), EXIT_DAMAGED
     except WorkerError as failure:
         error, code = str(failure), EXIT_FAILED
-    except OSError as failure:
+    except (StorageError, OSError) as failure:
         error, code = str(failure), EXIT_IO
     except KeyboardInterrupt:
-        error, code = "interrupted", EXIT_INTERRUPTED
+        error, code = "interrupted; run the same command again", EXIT_INTERRUPTED
     if error:
         print(f"error: {error}", file=sys.stderr)
     if arguments.json:
@@ -91,52 +78,76 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", type=Path, help="folder of shards or images, or of train/ and val/")
+    parser.add_argument(
+        "path", type=folder_or_url, help="folder of shards or images, or of train/ and val/"
+    )
     parser.add_argument("--deep", action="store_true", help="decode every image of the shards too")
     parser.add_argument(
-        "--repair", type=Path, metavar="SRC", help="make damaged shards again from this source"
+        "--repair",
+        dest="source",
+        type=folder_or_url,
+        metavar="SOURCE",
+        help="make damaged shards again from this source, as it was given to make_shards",
     )
+    add_reading_options(parser)
     parser.add_argument(
         "--workers", type=int, default=0, help="processes; default: one for each core"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.source is None and (arguments.list or arguments.classes):
+        parser.error("--list and --classes have no effect without --repair SOURCE")
+    return arguments
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Path | RemoteFolder) -> list[Path]:
+    if isinstance(path, RemoteFolder):
+        raise DataError(
+            f"{path}: check_data reads local folders; copy it to this machine, and check the copy"
+        )
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder")
+        what = "a file; name the folder that it lies in" if path.exists() else "no such folder"
+        raise DataError(f"{path}: {what}")
     return [path / split for split in SPLITS if (path / split).is_dir()] or [path]
 
 
 def _check(folder: Path, arguments: argparse.Namespace) -> FolderResult:
     manifest = read_manifest(folder)
-    if manifest is not None:
-        return _check_shards(folder, manifest, arguments)
-    if any(folder.glob("*.tar*")):
+    if manifest is None:
+        _refuse_unfinished(folder)
+        if arguments.source:
+            raise DataError(f"{folder}: --repair is for shards; this is a folder of images")
+        return _check_images(folder, arguments)
+
+    def open_source(split: str) -> Scan:
+        return open_layout(arguments, [split]).splits[split]()
+
+    check = ShardCheck(
+        folder=folder,
+        manifest=manifest,
+        deep=arguments.deep,
+        workers=_num_workers(arguments, manifest["bytes"]),
+    )
+    return check.run(open_source if arguments.source else None)
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """Refuse a folder of shards that has no manifest."""
+    if (folder / PARTS_FOLDER).is_dir():
         raise DataError(
-            f"{folder}: holds shards but no manifest: the conversion is not finished, or another"
-            " program made them. Run tools/make_shards.py (again)"
+            f"{folder}: its conversion is not finished; run tools/make_shards.py again with the"
+            " same arguments, and it goes on (if it is run in parts: all of them, then --merge)"
         )
-    if arguments.repair:
-        raise DataError(f"{folder}: --repair is for shards; this is a folder of images")
-    return _check_images(folder, arguments)
-
-
-def _check_shards(folder: Path, manifest: Manifest, arguments: argparse.Namespace) -> FolderResult:
-    jobs = check_jobs(folder, manifest, deep=arguments.deep)
-    problems, damaged = check_index(folder, manifest), []
-    workers = min(_num_workers(arguments, manifest["bytes"]), len(jobs))
-    with ImageProgress(str(folder), manifest["samples"], manifest["bytes"]) as progress:
-        checked = map_in_processes(check_shard, jobs, progress.advance, workers=workers)
-        for number, found in sorted(checked, key=lambda result: result[0]):
-            if found:
-                damaged.append(number)
-                problems += found
-    result = FolderResult(str(folder), manifest["samples"], len(jobs), _as_dicts(problems))
-    if problems and arguments.repair:
-        _repair(folder, manifest, damaged, arguments, result)
-    return result
+    if (folder / INDEX_NAME).exists():
+        raise DataError(
+            f"{folder}: {MANIFEST_NAME} is missing, against which all else is checked; restore it"
+            " from a copy; if there is none, remove the folder and run tools/make_shards.py again"
+        )
+    if any(folder.glob("*.tar*")) or any(folder.glob("*.beton")):
+        raise DataError(
+            f"{folder}: holds shards but no {MANIFEST_NAME}: another program made them, which"
+            " check_data knows nothing of; tools/make_shards.py converts .beton files"
+        )
 
 
 def _check_images(folder: Path, arguments: argparse.Namespace) -> FolderResult:
@@ -149,42 +160,14 @@ def _check_images(folder: Path, arguments: argparse.Namespace) -> FolderResult:
         jobs = folder_jobs(scan)
         for found in map_in_processes(check_images, jobs, progress.advance, workers=workers):
             problems += found
-    return FolderResult(str(folder), len(scan), 0, _as_dicts(problems))
+    found = as_dicts(problems)
+    return FolderResult(str(folder), len(scan), 0, problems=found, remaining=found)
 
 
 def _num_workers(arguments: argparse.Namespace, work_bytes: int) -> int:
     if not arguments.workers and work_bytes < _WORTH_PROCESSES_BYTES:
         return 1
     return arguments.workers or available_cores()
-
-
-def _repair(
-    folder: Path,
-    manifest: Manifest,
-    damaged: list[int],
-    arguments: argparse.Namespace,
-    result: FolderResult,
-) -> None:
-    """Make the damaged shards again, then the index if it is damaged."""
-    try:
-        if damaged:
-            layout = find_layout(arguments.repair)
-            layout.check(manifest["split"])
-            scan = layout.splits[manifest["split"]]()
-            size = sum(manifest["shards"][shard]["bytes"] for shard in damaged)
-            images = sum(manifest["shards"][shard]["samples"] for shard in damaged)
-            with ImageProgress(f"{folder}: repair", images, size) as progress:
-                repair_shards(folder, manifest, scan, damaged, progress.advance)
-            result.repaired = [manifest["shards"][shard]["name"] for shard in damaged]
-        if check_index(folder, manifest):
-            rebuild_index(folder, manifest)
-            result.repaired.append(manifest["index"]["name"])
-    except DataError as error:
-        result.error = str(error)
-
-
-def _as_dicts(problems: list[Problem]) -> list[dict[str, str]]:
-    return [{k: printable(v) for k, v in problem._asdict().items()} for problem in problems]
 
 
 def _in_words(result: FolderResult) -> str:
@@ -194,8 +177,15 @@ def _in_words(result: FolderResult) -> str:
     lines += ["  {where}: {kind}: {detail}".format(**problem) for problem in result.problems]
     if result.repaired:
         lines.append(f"  made again: {', '.join(result.repaired)}")
-    if result.error:
-        lines.append(f"  cannot be repaired: {result.error}")
+        lines.append(f"  checked again: {len(result.remaining) or 'no'} problems are left")
+        lines += ["    {where}: {kind}".format(**problem) for problem in result.remaining]
+    if result.came_damaged:
+        lines.append(
+            f"  {result.came_damaged} of these are of images that came damaged: their shards are"
+            " byte for byte what was written, so only the source can be mended. Then remove this"
+            " folder, and run tools/make_shards.py again"
+        )
+    lines += [f"  cannot be repaired: {error}" for error in result.errors]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The options of make_shards that say what is read."""
+"""The options of the tools that say what is read."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,6 +21,11 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         " CIFAR's archive, or train.csv and val.csv, or shards or .beton files; or the URL (s3://,"
         " gs://, https://) of a folder that holds train/ and val/",
     )
+    add_reading_options(parser)
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to read the source, for a parser that knows what it is."""
     parser.add_argument(
         "--list",
         action="append",
@@ -37,7 +42,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_layout(arguments: argparse.Namespace, splits: Sequence[str]) -> Layout:
-    """Return what lies in the source, which has all of `splits`.
+    """Return what lies in `arguments.source`, which has all of `splits`.
 
     Raises:
         DataError: if nothing known does, or a split is missing.

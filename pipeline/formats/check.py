@@ -1,7 +1,8 @@
 """Shards checked against their manifest and index: whole files first, single images where needed.
 
 The SHA-256 of a tar says whether it is what was written; only if it is not, or if a deep check is
-wanted, is every sample looked at, to name those that are damaged.
+wanted, is every sample looked at, to name those that are damaged. What a sample is to be, only the
+index knows: without it nothing is said about samples.
 """
 
 import hashlib
@@ -15,15 +16,13 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from pipeline.formats.beton_check import check_beton_samples
-from pipeline.formats.files import file_sha256
 from pipeline.formats.image_check import UnusableImageError, check_usable
 from pipeline.formats.image_header import read_header
-from pipeline.formats.index import INDEX_NAME, Index, read_index
+from pipeline.formats.index import Index, read_index
 from pipeline.formats.manifest import FileFacts, Manifest
-from pipeline.formats.sample_writer import label_members
+from pipeline.formats.sample_writer import DALI_INDEX_VERSION, label_members
 from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress
-from pipeline.formats.source import DataError
 from pipeline.formats.tar_writer import BLOCK
 
 _PIECE = 8 << 20
@@ -40,51 +39,85 @@ class CheckJob:
     facts: FileFacts
     deep: bool
     """Decode every image, and read every label member."""
+    has_index: bool
+    """Whether there is an index that the manifest proves right."""
 
 
-def check_index(folder: Path, manifest: Manifest) -> list[Problem]:
-    """Compare the index with the manifest."""
-    path = folder / INDEX_NAME
-    if not path.exists():
-        return [Problem("missing index", INDEX_NAME)]
-    if file_sha256(path) != manifest["index"]["sha256"]:
-        return [Problem("damaged index", INDEX_NAME, "its SHA-256 is not the manifest's")]
-    return []
+@dataclass(frozen=True, kw_only=True)
+class CheckedShard:
+    """What was found out about a shard.
+
+    Attributes:
+        number: of the shard.
+        problems: what is wrong with it.
+        is_as_written: its bytes are those that were written, so its images, if any of them is
+            damaged, were that when they came; unknown, so False, if no checksum was made.
+        has_dali_index: DALI's index fits the shard, as far as can be said.
+    """
+
+    number: int
+    problems: tuple[Problem, ...]
+    is_as_written: bool
+    has_dali_index: bool
+
+    @property
+    def to_be_mended(self) -> bool:
+        """Whether the shard has to be made again from its source."""
+        return bool(self.problems) and not (self.is_as_written and self.has_dali_index)
 
 
-def check_jobs(folder: Path, manifest: Manifest, *, deep: bool) -> list[CheckJob]:
+def check_jobs(folder: Path, manifest: Manifest, *, deep: bool, has_index: bool) -> list[CheckJob]:
     """Return what has to be checked, shard by shard."""
+    _index.cache_clear()  # it may have been mended since
     return [
-        CheckJob(folder=folder, number=number, facts=facts, deep=deep)
+        CheckJob(folder=folder, number=number, facts=facts, deep=deep, has_index=has_index)
         for number, facts in enumerate(manifest["shards"])
     ]
 
 
-def check_shard(job: CheckJob, progress: Progress) -> tuple[int, list[Problem]]:
-    """Check one shard; returns its number and what is wrong with it."""
+def check_shard(job: CheckJob, progress: Progress) -> CheckedShard:
+    """Check one shard; images and bytes are counted as they are read."""
     facts, path = job.facts, job.folder / job.facts["name"]
+    problems: list[Problem] = []
+    is_as_written, dali_problems = False, []
     if not path.exists():
-        progress(facts["samples"], facts["bytes"])
-        return job.number, [Problem("missing shard", facts["name"])]
-    problems = []
-    if (size := path.stat().st_size) != facts["bytes"]:
-        detail = f"{size} bytes instead of {facts['bytes']}"
-        problems.append(Problem("shard of another size", facts["name"], detail))
-    content = _mapped(path)
-    has_right_size = not problems
-    is_sound = has_right_size and _sha256(content, progress) == facts["sha256"]
-    is_beton = path.suffix == ".beton"
-    if not is_sound or job.deep:
-        if is_beton:
-            problems += check_beton_samples(path, deep=job.deep)
-        else:
-            problems += _check_samples(job, content)
-    if not (is_sound or problems) and facts["sha256"]:
-        detail = "its SHA-256 is not the manifest's; the images are whole, the rest is not"
-        problems.append(Problem("damaged shard", facts["name"], detail))
-    problems += [] if is_beton else _check_dali_index(job)
+        progress(0, facts["bytes"])
+        problems.append(Problem("missing shard", facts["name"]))
+    else:
+        content = _mapped(path)
+        is_as_written = _is_as_written(job, content, progress, problems)
+        if job.has_index and (job.deep or not is_as_written):
+            problems += _check_samples(job, path, content)
+        if not (is_as_written or problems) and facts["sha256"]:
+            rest = "the images and labels are whole, the rest is not"
+            unknown = "which samples are damaged cannot be said without the index"
+            detail = f"its SHA-256 is not the manifest's; {rest if job.has_index else unknown}"
+            problems.append(Problem("damaged shard", facts["name"], detail))
+        if job.has_index and path.suffix != ".beton":
+            dali_problems = _check_dali_index(job)
     progress(facts["samples"], 0)
-    return job.number, problems
+    return CheckedShard(
+        number=job.number,
+        problems=(*problems, *dali_problems),
+        is_as_written=is_as_written,
+        has_dali_index=not dali_problems,
+    )
+
+
+def _is_as_written(
+    job: CheckJob, content: memoryview, progress: Progress, problems: list[Problem]
+) -> bool:
+    """Compare size and SHA-256; another size is a problem by itself."""
+    facts = job.facts
+    if len(content) != facts["bytes"]:
+        detail = f"{len(content)} bytes instead of {facts['bytes']}"
+        problems.append(Problem("shard of another size", facts["name"], detail))
+        progress(0, facts["bytes"])
+        return False
+    if not facts["sha256"]:
+        progress(0, facts["bytes"])
+        return False
+    return _sha256(content, progress) == facts["sha256"]
 
 
 def _mapped(path: Path) -> memoryview:
@@ -104,26 +137,22 @@ def _sha256(content: memoryview, progress: Progress) -> str:
 
 
 @lru_cache(maxsize=1)
-def _index(folder: Path) -> Index | None:
-    """Return the index, None if it cannot be used, which is reported elsewhere."""
-    try:
-        return read_index(folder)
-    except DataError:
-        return None
+def _index(folder: Path) -> Index:
+    return read_index(folder)
 
 
 def _rows(job: CheckJob) -> Iterator[dict[str, int | str]]:
     """Yield the index's rows of the shard, in storage order."""
     index = _index(job.folder)
-    if index is None:
-        return
     rows = np.flatnonzero(index.column("shard") == job.number)
     rows = rows[np.argsort(index.column("offset")[rows])]
     yield from index.table.take(rows).to_pylist()
 
 
-def _check_samples(job: CheckJob, content: memoryview) -> list[Problem]:
+def _check_samples(job: CheckJob, path: Path, content: memoryview) -> list[Problem]:
     """Look at each sample; the place of a problem is SHARD:KEY."""
+    if path.suffix == ".beton":
+        return check_beton_samples(path, deep=job.deep)
     problems = []
     for row in _rows(job):
         where = f"{job.facts['name']}:{row['key']}"
@@ -145,8 +174,7 @@ def _check_sample(job: CheckJob, content: memoryview, row: dict[str, int | str])
     if name.rpartition(b".")[0] != key:
         raise ValueError(f"the tar has {name.decode(errors='replace')!r} there")
     data = bytes(content[offset : offset + length])
-    index = _index(job.folder)
-    if index is not None and index.has_checksums and zlib_ng.crc32(data) != row["crc32"]:
+    if _index(job.folder).has_checksums and zlib_ng.crc32(data) != row["crc32"]:
         raise ValueError("the image's checksum does not hold")
     after = offset + length + -length % BLOCK
     labels = label_members(label).blocks(key)
@@ -162,16 +190,26 @@ def _check_sample(job: CheckJob, content: memoryview, row: dict[str, int | str])
 
 
 def _check_dali_index(job: CheckJob) -> list[Problem]:
-    """Compare the places of the images in DALI's index with ours."""
+    """Compare DALI's index with ours."""
     path = (job.folder / job.facts["name"]).with_suffix(".idx")
     rows = list(_rows(job))
-    if not rows:
-        return []
     try:
-        lines = path.read_text().splitlines()[1:]
-        found = [(int(o), int(n), k.rpartition(".")[0]) for _, o, n, k, *_ in map(str.split, lines)]
+        # Not splitlines or split(): keys have blanks and line ends of Unicode in them.
+        first, *lines, last = path.read_text(encoding="utf-8").split("\n")
+        fits = (first, last) == (f"{DALI_INDEX_VERSION} {len(rows)}", "")
+        fits = fits and all(_is_dali_line(*pair) for pair in zip(lines, rows, strict=True))
     except (OSError, ValueError):
-        found = []
-    if found != [(row["offset"], row["length"], row["key"]) for row in rows]:
-        return [Problem("damaged DALI index", path.name, "it does not fit the shard")]
-    return []
+        fits = False
+    return [] if fits else [Problem("damaged DALI index", path.name, "it does not fit the shard")]
+
+
+def _is_dali_line(line: str, row: dict[str, int | str]) -> bool:
+    """Whether `line` is of the sample; members that no reader of DALI's takes do not count."""
+    offset, length, key = int(row["offset"]), int(row["length"]), row["key"]
+    cls = offset + length + -length % BLOCK + BLOCK
+    extension = line.partition(" ")[0]
+    wanted = (
+        f"{extension} {offset} {length} {key}.{extension}"
+        f" cls {cls} {len(str(row['label']))} {key}.cls i4 {cls + _LABEL_BYTES} 4 {key}.i4"
+    )
+    return line == wanted or line.startswith(f"{wanted} json ")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 from zlib_ng import zlib_ng
 
-from pipeline.formats.files import file_sha256, part_path
+from pipeline.formats.files import file_sha256
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import INDEX_NAME, SCHEMA, ShardEntry, write_index
 from pipeline.formats.manifest import Manifest
 from pipeline.formats.pieces import in_canonical_order
+from pipeline.formats.repair_folder import repair_folder
 from pipeline.formats.source import DataError
 
 
@@ -19,18 +20,17 @@ def rebuild_index(folder: Path, manifest: Manifest) -> None:
     """Write the index of `folder`, whose shards are sound.
 
     Raises:
-        DataError: if the result is not what the manifest says; what was there is then kept.
+        DataError: if the result is not what the manifest says, or it is the index of an FFCV file;
+            what was there is then kept.
+        OutputError: if another process repairs the folder.
     """
-    has_checksums = bool(manifest["options"]["checksums"])
+    has_checksums = bool(manifest["options"].get("checksums"))
     shards = [ShardEntry(s["name"], s["samples"], s["bytes"]) for s in manifest["shards"]]
-    tables = [_read_shard(folder, i, s.name, has_checksums) for i, s in enumerate(shards)]
-    table = in_canonical_order(tables)
-    scratch = part_path(folder / INDEX_NAME)
-    scratch.mkdir()
-    try:
+    with repair_folder(folder, manifest) as scratch:
+        tables = [_read_shard(folder, i, s.name, has_checksums) for i, s in enumerate(shards)]
         write_index(
             scratch,
-            table=table,
+            table=in_canonical_order(tables),
             classes=tuple(manifest["class_counts"]),
             shards=shards,
             has_checksums=has_checksums,
@@ -42,13 +42,15 @@ def rebuild_index(folder: Path, manifest: Manifest) -> None:
                 " says: a shard is damaged, or another version of pyarrow wrote it"
             )
         made.replace(folder / INDEX_NAME)
-    finally:
-        (scratch / INDEX_NAME).unlink(missing_ok=True)
-        scratch.rmdir()
 
 
 def _read_shard(folder: Path, number: int, name: str, has_checksums: bool) -> pa.Table:
-    rows = list(_rows(folder / name, number, has_checksums=has_checksums))
+    try:
+        rows = list(_rows(folder / name, number, has_checksums=has_checksums))
+    except (tarfile.TarError, ValueError, FileNotFoundError) as error:
+        raise DataError(
+            f"{folder / INDEX_NAME}: cannot be made again while {name} is damaged ({error})"
+        ) from error
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
