@@ -10,13 +10,13 @@ from pipeline.formats.manifest_form import checksum
 from pipeline.formats.source import DataError
 from tests.damage import run_check
 from tools.check_data import EXIT_DAMAGED
-from tools.make_shards import EXIT_BAD_INPUT
+from tools.make_shards import EXIT_BAD_INPUT, EXIT_OUTPUT
 from tools.make_shards import main as make_shards
 
 
 @pytest.fixture(scope="module")
 def made(image_folder, tmp_path_factory):
-    """Shards of val with a report, for gray images are in it. Read-only."""
+    """Shards of val with a report, for one image is left out. Read-only."""
     output = tmp_path_factory.mktemp("made")
     source = shutil.copytree(image_folder, output / "source")
     next((source / "val").glob("*/*")).write_bytes(b"no image")
@@ -126,6 +126,14 @@ def test_the_key_that_has_not_the_right_form_is_named(shards, path, value, fault
     with pytest.raises(DataError) as refused:
         read_manifest(shards)
     assert f"manifest.json: damaged: {fault}" in str(refused.value)
+
+
+def test_shards_that_lost_their_manifest_are_refused_with_a_way_out(shards, image_folder, capsys):
+    (shards / "manifest.json").unlink()
+    arguments = [str(image_folder), "--output", str(shards.parent), "--split", "val"]
+    assert make_shards(arguments) == EXIT_OUTPUT
+    said = capsys.readouterr().err
+    assert "holds shards without their manifest.json, restore that from a copy, or remove" in said
 
 
 def _delete(path):

@@ -16,6 +16,7 @@ from pipeline.formats.files import remove_parts, write_atomically
 from pipeline.formats.index import ShardEntry, write_index
 from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import (
+    MANIFEST_NAME,
     Manifest,
     build_manifest,
     read_manifest,
@@ -138,8 +139,9 @@ def check_output(conversion: Conversion) -> Manifest | None:
 def _refuse_other_content(folder: Path) -> None:
     if folder.exists() and not (folder / PARTS_FOLDER).exists() and any(folder.iterdir()):
         raise OutputError(
-            f"{folder}: is not empty, and there is no conversion in it to go on with;"
-            " choose another --output"
+            f"{folder}: is not empty, and there is no conversion in it to go on with; choose"
+            f" another --output; or, if it holds shards without their {MANIFEST_NAME}, restore that"
+            " from a copy, or remove the folder"
         )
 
 
