@@ -2,6 +2,9 @@
 
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import find_layout
+from pipeline.formats.retry import Retry
+from tests.storage_servers import http_server
+from tools.make_folders import EXIT_IO, main
 
 
 def test_a_file_that_a_power_cut_left_as_zeros_is_written_again(image_folder, tmp_path):
@@ -20,3 +23,20 @@ def test_a_file_that_a_power_cut_left_as_zeros_is_written_again(image_folder, tm
         assert made.read_bytes() == image.read_bytes()
     kept = tmp_path / "val" / images[0].parent.name / right.name
     assert kept.stat().st_mtime_ns == written
+
+
+def test_a_server_that_fails_is_named_and_a_rerun_goes_on(
+    image_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Retry, "waits", lambda self: iter((0.001,) * 3))
+    last = max((image_folder / "val").glob("*/*"))
+    with http_server(image_folder) as (url, faults):
+        arguments = [url, "--output", str(tmp_path), "--split", "val"]
+        faults.fail = last.name
+        assert main(arguments) == EXIT_IO
+        error = capsys.readouterr().err
+        assert f"{last.name}: ClientResponseError: 503" in error
+        assert "run the same command again to go on" in error
+        faults.fail = None
+        assert main(arguments) == 0
+    assert len(list((tmp_path / "val").glob("*/*"))) == 22

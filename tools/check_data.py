@@ -5,8 +5,8 @@
     python tools/check_data.py shards/imagenet --repair /imagenet  # make damaged shards again
     python tools/check_data.py /imagenet/train                     # decode every image of a folder
 
-Each damaged file and sample is named. Exit codes: 0 all is sound, or was repaired; 2 damage was
-found, or the arguments cannot be used; 74 reading or writing failed; 75 interrupted; 1 anything
+Each damaged file and sample is named. What was repaired is checked again. Exit codes: 0 all is
+sound, at the end; 2 damage was found, or the arguments cannot be used; 74 reading or writing failed; 75 interrupted; 1 anything
 else.
 """
 

@@ -15,6 +15,7 @@ from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.locks import OutputError
+from pipeline.formats.retry import StorageError
 from tools.interruption import interruptible
 from tools.progress import ImageProgress
 from tools.sources import add_source_options, open_layout
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error), EXIT_BAD_INPUT)
     except ValueError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
+    except StorageError as error:
+        return _fail(f"{error}; run the same command again to go on", EXIT_IO)
     except OSError as error:
         return _fail(f"{error.filename or 'writing'}: {error.strerror}", EXIT_IO)
     except KeyboardInterrupt:
