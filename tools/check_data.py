@@ -6,8 +6,8 @@
     python tools/check_data.py /imagenet/train                     # decode every image of a folder
 
 Each damaged file and sample is named. What was repaired is checked again. Exit codes: 0 all is
-sound, at the end; 2 damage was found, or the arguments cannot be used; 74 reading or writing failed; 75 interrupted; 1 anything
-else.
+sound, at the end; 2 damage was found, or the arguments cannot be used; 74 reading or writing
+failed; 75 interrupted; 1 anything else.
 """
 
 import argparse
