@@ -282,3 +282,14 @@ def test_https_is_not_written_to(image_folder, capsys):
 def test_bucket_without_splits_says_what_is_expected(bucket, capsys):
     assert make_shards([f"s3://{bucket}/nothing"]) == EXIT_BAD_INPUT
     assert f"s3://{bucket}/nothing: holds no train/ or val/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"v1.2 9\njpg nonsense 3 key.jpg\n"])
+def test_a_damaged_list_of_members_in_the_store_is_named(bucket, local, capsys, content):
+    store = s3fs.S3FileSystem(use_listings_cache=False)
+    for path in (local / "train").iterdir():
+        data = content if path.name == "train-000003.idx" else path.read_bytes()
+        store.pipe_file(f"{bucket}/in/train/{path.name}", data)
+    command = [f"s3://{bucket}/in", "--output", f"s3://{bucket}/out", "--split", "train"]
+    assert make_shards(command) == EXIT_BAD_INPUT
+    assert f"s3://{bucket}/in/train/train-000003.idx: damaged" in capsys.readouterr().err

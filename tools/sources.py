@@ -86,7 +86,9 @@ def _split_and_file(text: str) -> tuple[str, Path]:
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        # Not splitlines: names may have line ends of Unicode in them.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        names = tuple(line.strip() for line in lines)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if not names or "" in names or len(set(names)) < len(names):

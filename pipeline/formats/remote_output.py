@@ -76,7 +76,8 @@ def _refuse_other_content(remote: RemoteFolder, sizes: dict[str, int]) -> None:
     if sizes and not is_ours:
         raise OutputError(
             f"{remote.url}: is not empty, and there is no conversion in it to go on with; choose"
-            " another --output"
+            f" another --output; or, if it holds shards without their {MANIFEST_NAME}, restore that"
+            " from a copy, or remove the folder"
         )
 
 
