@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arguments import check_counts
 from models.layers import softmax
 from models.resampling import PositionIndexed, announce, resample
 
@@ -65,8 +66,12 @@ class AdaptiveMixing(PositionIndexed):
         super().__init__()
         _check_choice("mode", mode, get_args(MixingMode))
         _check_choice("bank", bank, get_args(Bank))
+        check_counts(num_heads=num_heads, bank_size=bank_size)
         if dim % num_heads:
-            raise ValueError(f"num_heads: {num_heads} does not divide the width {dim}")
+            raise ValueError(
+                f"num_heads: {num_heads} does not divide the width {dim}; use a divisor, such as"
+                f" {math.gcd(dim, num_heads)}"
+            )
         self.window = window
         self.num_heads = num_heads
         self.bank_size = bank_size
@@ -100,12 +105,14 @@ class AdaptiveMixing(PositionIndexed):
         h, w = self.window
         n, M = h * w, self.num_heads
         split = (B, H // h, h, W // w, w)
+        R = B * (H // h) * (W // w)  # said, not inferred: a batch may be empty
         # Both linear maps act on single tokens, so what is put in window order is their outputs,
         # each at once in the layout of its matrix product.
-        hidden = self.adapter[1](self.adapter[0](x)).view(*split, -1)
-        hidden = hidden.permute(2, 4, 0, 1, 3, 5).reshape(n, -1, hidden.shape[-1])  # (n, R, C/4)
+        hidden = self.adapter[1](self.adapter[0](x))
+        hidden = hidden.view(*split, hidden.shape[-1]).permute(2, 4, 0, 1, 3, 5)
+        hidden = hidden.reshape(n, R, hidden.shape[-1])  # (n, R, C/4)
         values = self.pre_proj(x).view(*split, M, C // M)
-        values = values.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, n, C // M)  # (R M, n, C/M)
+        values = values.permute(0, 1, 3, 5, 2, 4, 6).reshape(R * M, n, C // M)  # (R M, n, C/M)
         align = TENSOR_CORE_ROWS if x.is_cuda else 1
         weights = self.mixing_weights(hidden, separated, align=align)  # (n, R M, n)
         mixed = torch.bmm(weights.permute(1, 2, 0), values)[:, :n]  # (R M, n, C/M)
@@ -145,7 +152,7 @@ class AdaptiveMixing(PositionIndexed):
 
     def _policy(self, hidden: Tensor, align: int) -> Tensor:
         """(n, R M, K): the layer's outputs are numbered K-major; its rows are moved instead."""
-        n, _, hidden_dim = hidden.shape
+        n, R, hidden_dim = hidden.shape
         layer = self.adapter[2]
         assert isinstance(layer, nn.Linear)
         padding = -self.bank_size % align
@@ -154,7 +161,7 @@ class AdaptiveMixing(PositionIndexed):
         if padding:
             weight, bias = F.pad(weight, (0, 0, 0, padding)), F.pad(bias, (0, padding))
         policy = F.linear(hidden, weight.reshape(-1, hidden_dim), bias.reshape(-1))
-        return policy.view(n, -1, self.bank_size + padding)
+        return policy.view(n, R * self.num_heads, self.bank_size + padding)
 
     def _bank_matrices(self, align_bank: int, align: int) -> Tensor:
         """(source, K, target)."""
@@ -168,29 +175,44 @@ class AdaptiveMixing(PositionIndexed):
         return (F.pad(matrices, padding) if any(padding) else matrices).transpose(0, 1)
 
     def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
-        """Take the bank of another, square, window: offsets and tokens are positions."""
+        """Take the bank of another window, which must be square: a bank does not say its sides."""
         bank = state_dict.get(f"{prefix}weight_bank")
         if bank is None or bank.shape == self.weight_bank.shape:
             return
-        h, w = self.window
         entries = math.isqrt(bank.shape[-1])
-        if bank.ndim != self.weight_bank.ndim or entries**2 != bank.shape[-1]:
-            return
+        side = (entries + 1) // 2 if self.bank == "relative" else entries
+        self.take_bank(state_dict, prefix, window=(side, side))
+
+    def take_bank(
+        self, state_dict: dict[str, Tensor], prefix: str, *, window: tuple[int, int]
+    ) -> None:
+        """Resample, in place, a bank of `window`; offsets and tokens are positions.
+
+        One that is missing or is none of that window is left alone; loading reports it.
+        """
+        bank = state_dict.get(f"{prefix}weight_bank")
+        (h, w), (old_h, old_w) = self.window, window
         if self.bank == "relative":
-            old = (entries + 1) // 2
-            resampled = _resample_axes(bank, ((1, 2 * h - 1), (2, 2 * w - 1)), entries)
+            old, new = (2 * old_h - 1, 2 * old_w - 1), (2 * h - 1, 2 * w - 1)
+            shape = (self.bank_size, old[0] * old[1])
         else:
-            old = entries
-            resampled = _resample_axes(bank, ((1, h), (2, w), (3, h), (4, w)), entries)
+            old, new = (old_h, old_w) * 2, (h, w) * 2
+            shape = (self.bank_size, old_h * old_w, old_h * old_w)
+        if bank is None or bank.shape != shape or window == self.window:
+            return
+        resampled = bank.reshape(self.bank_size, *old)
+        for axis, size in enumerate(new, start=1):
+            resampled = resample(resampled, (axis,), size)
         if "-" not in self.mode:  # nothing normalises the sum over the sources
-            resampled = resampled * (old**2 / (h * w))
+            resampled = resampled * (old_h * old_w / (h * w))
         state_dict[f"{prefix}weight_bank"] = resampled.reshape(self.weight_bank.shape)
-        announce(prefix, old=old**2, new=h * w)
+        announce(prefix, old=old_h * old_w, new=h * w)
 
     def _separate(self, weights: Tensor, separated: Tensor, nothing: float) -> Tensor:
         windows, n, _ = separated.shape
         mask = F.pad(separated, (0, weights.shape[-1] - n)).transpose(0, 1)[:, None, :, None]
-        by_window = weights.view(n, -1, windows, self.num_heads, weights.shape[-1])
+        images = weights.shape[1] // (windows * self.num_heads)
+        by_window = weights.view(n, images, windows, self.num_heads, weights.shape[-1])
         return by_window.masked_fill(mask, nothing).view(weights.shape)
 
 
@@ -202,14 +224,6 @@ def relative_position_index(window: tuple[int, int]) -> Tensor:
     down = rows[:, None] - rows[None, :] + h - 1
     right = columns[:, None] - columns[None, :] + w - 1
     return down * (2 * w - 1) + right
-
-
-def _resample_axes(bank: Tensor, axes: tuple[tuple[int, int], ...], entries: int) -> Tensor:
-    """`bank` with its trailing dimensions taken apart into sides of `entries`, each resampled."""
-    result = bank.reshape(bank.shape[0], *[entries] * len(axes))
-    for axis, size in axes:
-        result = resample(result, (axis,), size)
-    return result
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:

@@ -10,9 +10,9 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from models.adaptive_mixing import AdaptiveMixing, Bank, MixingMode
-from models.classifier import Classifier
+from models.arguments import Size, check_counts, check_ratio
+from models.classifier import FixedSizeClassifier
 from models.layers import ChannelMlp, DropPath, PatchEmbed, drop_path_rates, init_linear
-from models.pyramid import Size, as_pair
 from models.registry import create, default_cfg
 from models.resampling import PositionIndexed, announce, resample
 
@@ -84,7 +84,7 @@ class GridBlock(Block):
         return self.spatil_mlp(x)
 
 
-class AMixer(Classifier, PositionIndexed):
+class AMixer(FixedSizeClassifier, PositionIndexed):
     """The isotropic AMixer classifier.
 
     Args:
@@ -124,8 +124,11 @@ class AMixer(Classifier, PositionIndexed):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
-        self.img_size = as_pair(img_size)
+        super().__init__(
+            img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
+        )
+        check_counts(embed_dim=embed_dim, depth=depth, patch_size=patch_size)
+        check_ratio("mlp_ratio", mlp_ratio)
         self.grid = patch_grid(self.img_size, patch_size)
         norm_eps = 1e-6
         self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=norm_eps)
@@ -166,22 +169,24 @@ class AMixer(Classifier, PositionIndexed):
         Raises:
             ValueError: if the images are not of the size that the model was built for.
         """
-        x = self.patch_embed(images)
-        check_grid(x, self.grid, images, self.img_size)
-        x = x + self.pos_embed
+        self.check_images(images)
+        x = self.patch_embed(images) + self.pos_embed
         for block in self.blocks:
             x = self.run_block(block, x)
         return self.norm(x)
 
     def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
-        """Take the positional embedding of another grid."""
+        """Take the positional embedding of another grid, and the banks, which do not say theirs."""
         positions = state_dict.get(f"{prefix}pos_embed")
         if positions is None or positions.shape == self.pos_embed.shape or positions.ndim != 4:
             return
         resampled = resample(resample(positions, (1,), self.grid[0]), (2,), self.grid[1])
         state_dict[f"{prefix}pos_embed"] = resampled
-        old, new = positions.shape[1] * positions.shape[2], self.grid[0] * self.grid[1]
-        announce(f"{prefix}pos_embed", old=old, new=new)
+        old = (positions.shape[1], positions.shape[2])
+        announce(f"{prefix}pos_embed", old=old[0] * old[1], new=self.grid[0] * self.grid[1])
+        for name, mixer in self.named_modules():
+            if isinstance(mixer, AdaptiveMixing):
+                mixer.take_bank(state_dict, f"{prefix}{name}.", window=old)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters with two or more dimensions that take no decay."""
@@ -208,16 +213,6 @@ def patch_grid(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
             f"{patch_size}x{patch_size} pixels"
         )
     return grid
-
-
-def check_grid(x: Tensor, grid: tuple[int, int], images: Tensor, img_size: tuple[int, int]) -> None:
-    """Raise a ValueError in words if the patches `x` of `images` are not the model's `grid`."""
-    if tuple(x.shape[1:3]) != grid:
-        height, width = images.shape[2:]
-        raise ValueError(
-            f"the model was built for images of {img_size[0]}x{img_size[1]} pixels, got "
-            f"{height}x{width}; create it with img_size=({height}, {width}), or resize the images"
-        )
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from models.adaptive_mixing import AdaptiveMixing, MixingMode
-from models.amixer import Block, NormedPatchEmbed, check_grid, checkpoint_filter_fn, patch_grid
-from models.classifier import Classifier
+from models.amixer import Block, NormedPatchEmbed, checkpoint_filter_fn, patch_grid
+from models.arguments import Size, check_counts, check_ratio
+from models.classifier import FixedSizeClassifier
 from models.layers import drop_path_rates, init_linear
-from models.pyramid import Size, as_pair
 from models.registry import create, default_cfg
 
 WINDOWS_PER_SIDE = (8, 4, 1, 1)
@@ -94,7 +94,7 @@ class Stage(nn.Module):
         self.downsample = nn.Identity() if downsample is None else downsample
 
 
-class WindowedAMixer(Classifier):
+class WindowedAMixer(FixedSizeClassifier):
     """The hierarchical AMixer classifier.
 
     Args:
@@ -136,9 +136,12 @@ class WindowedAMixer(Classifier):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
+        super().__init__(
+            img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
+        )
+        check_counts(embed_dim=embed_dim, patch_size=patch_size)
+        check_ratio("mlp_ratio", mlp_ratio)
         _check_stages(depths, num_heads, window_sizes)
-        self.img_size = as_pair(img_size)
         self.grid = patch_grid(self.img_size, patch_size)
         self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=NORM_EPS)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
@@ -181,8 +184,8 @@ class WindowedAMixer(Classifier):
         Raises:
             ValueError: if the images are not of the size that the model was built for.
         """
+        self.check_images(images)
         x = self.patch_embed(images)
-        check_grid(x, self.grid, images, self.img_size)
         for stage in self.layers:
             assert isinstance(stage, Stage)
             for block in stage.blocks:
@@ -239,10 +242,13 @@ def _check_stages(
 ) -> None:
     given = {"depths": depths, "num_heads": num_heads, "window_sizes": window_sizes}
     for name, values in given.items():
-        if values is not None and (len(values) != len(WINDOWS_PER_SIDE) or min(values) < 1):
+        if values is None:
+            continue
+        check_counts(**{name: values})
+        if isinstance(values, int) or len(values) != len(WINDOWS_PER_SIDE):
             raise ValueError(
-                f"{name}: give a number of at least 1 for each of the {len(WINDOWS_PER_SIDE)} "
-                f"stages, got {tuple(values)}"
+                f"{name}: give a number for each of the {len(WINDOWS_PER_SIDE)} stages, got"
+                f" {values!r}"
             )
 
 

@@ -12,6 +12,9 @@ from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
 
+from models.arguments import as_pair
+from models.classifier import Classifier
+
 BLOCK_LISTS = (nn.Sequential, nn.ModuleList)
 
 
@@ -71,6 +74,8 @@ def build_model(
         raise ValueError(f"model.num_classes: must be at least 1, got {num_classes}")
     if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
         raise ValueError(f"model.drop_path_rate: must be in [0, 1), got {drop_path_rate}")
+    if img_size is not None:
+        as_pair(img_size)
     wanted = {"img_size": img_size, "drop_path_rate": drop_path_rate}
     given = {key: value for key, value in wanted.items() if value is not None}
     if img_size is not None and not takes_size(name):
@@ -80,6 +85,8 @@ def build_model(
     except TypeError as error:
         raise _refused_keyword(name, error) from error
     if img_size is not None:
+        if isinstance(model, Classifier):
+            model.check_size(img_size, img_size)
         cast("TimmModel", model).pretrained_cfg["input_size"] = (3, img_size, img_size)
     if grad_checkpointing:
         _checkpoint_gradients(name, model)
@@ -131,8 +138,8 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         for layer, specs in cast("TimmModel", model).group_matcher().items()
     }
     paths = [_common_path(names) for names in group_parameters(model, matcher).values()]
-    lists = {path.rpartition(".")[0]: None for path in paths}  # ordered, each once
-    lists = [path for path in lists if isinstance(model.get_submodule(path), BLOCK_LISTS)]
+    lists = [_list_of(model, path) for path in dict.fromkeys(paths)]
+    lists = [path for path in dict.fromkeys(lists) if path is not None]
     innermost = [path for path in lists if not any(p.startswith(f"{path}.") for p in lists)]
     blocks = [
         child
@@ -143,6 +150,14 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
     if not blocks:
         raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
     return blocks
+
+
+def _list_of(model: nn.Module, path: str) -> str | None:
+    """The list that the module at `path` is in; or that it is, if a layer is several members."""
+    for candidate in (path.rpartition(".")[0], path):
+        if isinstance(model.get_submodule(candidate), BLOCK_LISTS):
+            return candidate
+    return None
 
 
 def _common_path(parameters: list[str]) -> str:

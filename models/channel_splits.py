@@ -4,14 +4,30 @@ Settings I to V of the paper, https://arxiv.org/abs/2207.10255, and StrideMixer'
 What a block does not convolve passes through unchanged.
 """
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arguments import check_counts
+
 ChannelSplit = Literal["none", "i", "ii", "iii", "iv", "v", "stride"]
+
+RATIO = 2 / 3
+SEGMENTS = 2
+WINDOW = 128
+
+_NUMBERS_OF: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "i": ("ratio",),
+    "ii": ("segments",),
+    "iii": ("segments",),
+    "iv": ("segments",),
+    "v": ("ratio",),
+    "stride": ("window", "stride"),
+}
 
 
 def make_channel_mixer(
@@ -19,10 +35,10 @@ def make_channel_mixer(
     dim: int,
     block: int,
     *,
-    ratio: float,
-    segments: int,
-    window: int,
-    stride: int,
+    ratio: float | None = None,
+    segments: int | None = None,
+    window: int | None = None,
+    stride: int | None = None,
 ) -> nn.Module:
     """The channel mixer of block number `block`.
 
@@ -30,34 +46,49 @@ def make_channel_mixer(
         split: the paper's setting; "stride" is StrideMixer's, "none" a full 1x1 convolution.
         dim: channels C.
         block: number of the block, from 0; I and II convolve other channels in each block.
-        ratio: share of the channels that one convolution of I and V sees.
-        segments: number of segments of II, III and IV.
-        window: channels that StrideMixer's convolution sees at a time.
-        stride: channels by which its window moves on.
+        ratio: share of the channels that one convolution of I and V sees; None is 2/3.
+        segments: number of segments of II, III and IV; None is 2.
+        window: channels that StrideMixer's convolution sees at a time; None is 128.
+        stride: channels by which its window moves on; None is 128.
 
     Raises:
-        ValueError: if the channels cannot be split so.
+        ValueError: if the channels cannot be split so, or a number is given that is not used.
     """
+    given = {"ratio": ratio, "segments": segments, "window": window, "stride": stride}
+    _check_used(split, {name: value for name, value in given.items() if value is not None})
     if split == "none":
         return nn.Conv2d(dim, dim, 1)
     if split in ("i", "v"):
-        part = int(dim * ratio)
-        if not 1 <= part <= dim:
-            raise ValueError(f"ratio: {ratio} of {dim} channels is {part}; use one in (0, 1]")
+        part = _part(dim, RATIO if ratio is None else ratio)
         return AlternatingPart(dim, part, block) if split == "i" else OverlappingParts(dim, part)
     if split == "stride":
+        window, stride = (WINDOW if n is None else n for n in (window, stride))
+        check_counts(window=window, stride=stride)
         return SlidingWindow(dim, window, stride)
+    segments = SEGMENTS if segments is None else segments
     if not 1 <= segments <= dim:
         raise ValueError(f"segments: cannot split {dim} channels into {segments}")
     if split == "ii":
         return OneSegment(dim, segments, block)
-    if split == "iii":
-        return SharedSegments(dim, segments)
-    if split == "iv":
-        return OwnSegments(dim, segments)
-    raise ValueError(
-        f"split: unknown {split!r}; expected one of {', '.join(get_args(ChannelSplit))}"
-    )
+    return (SharedSegments if split == "iii" else OwnSegments)(dim, segments)
+
+
+def _check_used(split: str, given: Mapping[str, float]) -> None:
+    if split not in _NUMBERS_OF:
+        raise ValueError(f"split: unknown {split!r}; expected one of {', '.join(_NUMBERS_OF)}")
+    for name, value in given.items():
+        if name not in _NUMBERS_OF[split]:
+            users = ", ".join(repr(s) for s, names in _NUMBERS_OF.items() if name in names)
+            raise ValueError(
+                f"{name}: {value} has no effect with split={split!r}; it belongs to {users}"
+            )
+
+
+def _part(dim: int, ratio: float) -> int:
+    part = int(dim * ratio)
+    if not 1 <= part <= dim:
+        raise ValueError(f"ratio: {ratio} of {dim} channels is {part}; use one in (0, 1]")
+    return part
 
 
 class AlternatingPart(nn.Module):

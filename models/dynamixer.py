@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from models.arguments import Size
 from models.dynamixer_ops import Generator, MixingOp, make_op
 from models.layers import Reweight, weighted_sum
-from models.pyramid import Pyramid, Size, per_stage_numbers
+from models.pyramid import Pyramid, per_stage_numbers
 from models.registry import create, default_cfg
 
 
@@ -131,7 +132,8 @@ class DynaMixer(Pyramid):
     Args:
         segments: number S of channel segments per stage, each with its own mixing matrices; one
             number for all stages.
-        reduced_dim: width d to which a token is reduced per segment to generate the matrices.
+        reduced_dim: width d to which a token is reduced per segment for the dynamic generator;
+            None is 2.
         generator: "dynamic", or Synthesizer's "random" (learned matrices, the same for all images)
             or "dense" (a row from its own token alone).
         column: whether there is a branch that mixes within columns.
@@ -148,7 +150,7 @@ class DynaMixer(Pyramid):
         dims: Sequence[int],
         transitions: Sequence[bool],
         segments: Sequence[int] | int,
-        reduced_dim: int = 2,
+        reduced_dim: int | None = None,
         generator: Generator = "dynamic",
         column: bool = True,
         row: bool = True,
@@ -243,8 +245,9 @@ def dynamixer_l(pretrained: bool = False, **overrides: object) -> nn.Module:
         "dims": (256, 512, 512, 512),
         "transitions": (True, False, False),
         "segments": (8, 16, 16, 16),
-        "reduced_dim": 8,
     }
+    if overrides.get("generator", "dynamic") == "dynamic":
+        settings["reduced_dim"] = 8
     return create(DynaMixer, "dynamixer_l", pretrained, settings, overrides)
 
 

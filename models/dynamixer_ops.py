@@ -13,10 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arguments import check_counts
 from models.layers import softmax
 from models.resampling import PositionIndexed, announce, resample
 
 Generator = Literal["dynamic", "random", "dense"]
+REDUCED_DIM = 2
+"""The paper's d for S and M."""
 
 
 class MixingOp(PositionIndexed):
@@ -147,15 +150,20 @@ class DenseOp(MixingOp):
 
 
 def make_op(
-    generator: Generator, dim: int, length: int, *, segments: int, reduced_dim: int
+    generator: Generator, dim: int, length: int, *, segments: int, reduced_dim: int | None
 ) -> MixingOp:
     """The operation on lines of `length` tokens of width `dim`.
 
     Raises:
-        ValueError: if `generator` is unknown or `segments` does not divide `dim`.
+        ValueError: if `generator` is unknown, `segments` does not divide `dim`, or `reduced_dim`
+            is given and not used.
     """
     if generator == "dynamic":
+        reduced_dim = REDUCED_DIM if reduced_dim is None else reduced_dim
+        check_counts(reduced_dim=reduced_dim)
         return DynamicOp(dim, length, segments, reduced_dim)
+    if reduced_dim is not None:
+        raise ValueError(f"reduced_dim: only the dynamic generator has one, not {generator!r}")
     if generator == "random":
         return RandomOp(dim, length, segments)
     if generator == "dense":

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arguments import check_rate
+
 
 class PatchEmbed(nn.Module):
     """A convolution whose stride equals its kernel: the stem, and the layer between two stages."""
@@ -50,23 +52,29 @@ class ChannelMlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+_DRAWS = 1 << 24
+"""How many numbers in [0, 1) a random float32 takes."""
+
+
 class DropPath(nn.Module):
     """Stochastic depth: a sample's residual branch is dropped or divided by 1 - drop_prob."""
 
-    keep_prob: Tensor
+    kept_draws: Tensor
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
         self.drop_prob = drop_prob
         # A tensor, because torch.compile specialises on Python floats: one graph per block
-        # instead of one per kind of block, and past eight of them it falls back to eager.
-        self.register_buffer("keep_prob", torch.tensor(1.0 - drop_prob), persistent=False)
+        # instead of one per kind of block, and past eight of them it falls back to eager. Whole
+        # numbers, because a model in half precision would round a probability by a third.
+        kept_draws = torch.tensor(round((1 - drop_prob) * _DRAWS), dtype=torch.int32)
+        self.register_buffer("kept_draws", kept_draws, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any (B, ...) -> the same shape; the identity in evaluation."""
         if not self.training:
             return x
-        keep_prob = self.keep_prob.float()
+        keep_prob = self.kept_draws.float() / _DRAWS
         draws = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device)
         return x * ((draws < keep_prob) / keep_prob).to(x.dtype)
 
@@ -117,7 +125,12 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Drop probability per block, rising linearly from 0 to `rate` over the whole depth."""
+    """Drop probability per block, rising linearly from 0 to `rate` over the whole depth.
+
+    Raises:
+        ValueError: if `rate` is not in [0, 1).
+    """
+    check_rate("drop_path_rate", rate)
     return [rate * block / max(depth - 1, 1) for block in range(depth)]
 
 

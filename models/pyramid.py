@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from models.classifier import Classifier
+from models.arguments import Size, check_counts, check_ratio
+from models.classifier import FixedSizeClassifier
 from models.layers import (
     ChannelMlp,
     Downsample,
@@ -19,7 +20,6 @@ from models.layers import (
     init_linear,
 )
 
-Size = int | tuple[int, int]
 MixerFactory = Callable[[int, int, tuple[int, int]], nn.Module]
 """(stage, width, token grid) -> the mixer of one block of that stage."""
 
@@ -43,7 +43,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class Pyramid(Classifier):
+class Pyramid(FixedSizeClassifier):
     """An image classifier of stages of equal width and grid, with timm's classifier interface.
 
     Args:
@@ -77,13 +77,16 @@ class Pyramid(Classifier):
         drop_rate: float,
         drop_path_rate: float,
     ) -> None:
-        super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
+        super().__init__(
+            img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
+        )
+        check_counts(depths=depths, dims=dims, patch_size=patch_size)
+        check_ratio("mlp_ratio", mlp_ratio)
         if not len(depths) == len(dims) == len(transitions) + 1:
             raise ValueError(
                 f"depths {tuple(depths)}, dims {tuple(dims)} and transitions {tuple(transitions)} "
                 "do not fit: give one depth and one width per stage, and one transition less"
             )
-        self.img_size = as_pair(img_size)
         self.grids = token_grids(self.img_size, patch_size, transitions)
 
         self.patch_embed = PatchEmbed(in_chans, dims[0], patch_size)
@@ -117,13 +120,8 @@ class Pyramid(Classifier):
         Raises:
             ValueError: if the images are not of the size that the model was built for.
         """
+        self.check_images(images)
         x = self.patch_embed(images)
-        if tuple(x.shape[1:3]) != self.grids[0]:
-            raise ValueError(
-                f"the model was built for images of {self.img_size[0]}x{self.img_size[1]} pixels, "
-                f"got {images.shape[2]}x{images.shape[3]}; create it with img_size="
-                f"({images.shape[2]}, {images.shape[3]}), or resize the images"
-            )
         for part in self.network:
             if isinstance(part, nn.Sequential):
                 for block in part:
@@ -159,11 +157,6 @@ def per_stage_numbers(name: str, value: Sequence[int] | int, num_stages: int) ->
     if len(numbers) != num_stages:
         raise ValueError(f"{name} {numbers}: give one number for each of the {num_stages} stages")
     return numbers
-
-
-def as_pair(size: Size) -> tuple[int, int]:
-    """(height, width) of a size that may be one number."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def token_grids(

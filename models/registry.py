@@ -7,6 +7,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg
 from torch import nn
 
+from models.arguments import as_pair
+
 
 def default_cfg(
     *,
@@ -53,9 +55,10 @@ def create(
     img_size = arguments.get("img_size")
     if img_size is not None:
         # timm's resolve_model_data_config reads the input size here and nowhere else.
-        height, width = img_size if isinstance(img_size, (tuple, list)) else (img_size, img_size)
+        height, width = as_pair(img_size)
+        channels = arguments.get("in_chans") or 3
         overlay = arguments.get("pretrained_cfg_overlay") or {}
         assert isinstance(overlay, dict)
-        arguments["pretrained_cfg_overlay"] = {"input_size": (3, height, width), **overlay}
+        arguments["pretrained_cfg_overlay"] = {"input_size": (channels, height, width), **overlay}
     build = cast("Callable[..., nn.Module]", build_model_with_cfg)
     return build(model_class, variant, pretrained, **arguments)

@@ -13,10 +13,10 @@ from typing import Literal
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from models.arguments import Size, as_pair, check_counts
 from models.channel_splits import ChannelSplit, make_channel_mixer
 from models.classifier import Classifier
 from models.layers import DropPath, drop_path_rates
-from models.pyramid import Size, as_pair
 from models.registry import create, default_cfg
 
 Activation = Literal["gelu", "relu"]
@@ -51,10 +51,10 @@ class SplitMixer(Classifier):
         patch_size: side of the square patches in pixels.
         split_spatial: 1 x k and k x 1 instead of k x k.
         split: how the channel mixing is split; the paper's setting I to V, "stride" or "none".
-        ratio: share of the channels that one convolution of I and V sees.
-        segments: number of segments of II, III and IV.
-        window: channels that a convolution of "stride" sees.
-        stride: channels by which its window moves on.
+        ratio: share of the channels that one convolution of I and V sees; None is 2/3.
+        segments: number of segments of II, III and IV; None is 2.
+        window: channels that a convolution of "stride" sees; None is 128.
+        stride: channels by which its window moves on; None is 128.
         activation: "gelu" or "relu".
         img_size: height and width of the images meant; every size from one patch on works.
         in_chans: channels of the input images.
@@ -75,10 +75,10 @@ class SplitMixer(Classifier):
         patch_size: int,
         split_spatial: bool = True,
         split: ChannelSplit = "i",
-        ratio: float = 2 / 3,
-        segments: int = 2,
-        window: int = 128,
-        stride: int = 128,
+        ratio: float | None = None,
+        segments: int | None = None,
+        window: int | None = None,
+        stride: int | None = None,
         activation: Activation = "gelu",
         img_size: Size = 224,
         in_chans: int = 3,
@@ -88,8 +88,9 @@ class SplitMixer(Classifier):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
+        check_counts(dim=dim, depth=depth, kernel_size=kernel_size, patch_size=patch_size)
         self.patch_size = patch_size
-        self._check_size(*as_pair(img_size))
+        self.check_size(*as_pair(img_size))
         normed = partial(_normed, dim, _activation(activation))
         kernels = [(1, kernel_size), (kernel_size, 1)]
         if not split_spatial:
@@ -107,11 +108,12 @@ class SplitMixer(Classifier):
             self.mixer_blocks.append(normed(mixer))
         self.add_head(dim, drop_rate)
 
-    def _check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
+        """See that there is a patch in the image."""
         if min(height, width) < self.patch_size:
             raise ValueError(
                 f"an image of {height}x{width} pixels is smaller than one patch of "
-                f"{self.patch_size}x{self.patch_size}"
+                f"{self.patch_size}x{self.patch_size}; resize the images"
             )
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ class SplitMixer(Classifier):
         Raises:
             ValueError: if the images are smaller than one patch.
         """
-        self._check_size(*images.shape[2:])
+        self.check_images(images)
         x = self.patch_emb(images)
         for block in self.mixer_blocks:
             x = self.run_block(block, x)
@@ -128,7 +130,10 @@ class SplitMixer(Classifier):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Patterns that sort parameters into layers, for layer-wise learning rates."""
-        return {"stem": r"^patch_emb", "blocks": r"^mixer_blocks\.(\d+)"}
+        # A block of the paper is two entries, of which each pair has one learning rate.
+        pairs = len(self.mixer_blocks) // 2
+        blocks = [(rf"^mixer_blocks\.(?:{2 * i}|{2 * i + 1})\.", (i,)) for i in range(pairs)]
+        return {"stem": r"^patch_emb", "blocks": blocks}
 
 
 def _normed(dim: int, activation: Callable[[], nn.Module], layer: nn.Module) -> nn.Sequential:
@@ -155,8 +160,9 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
 
 
 def _our_name(key: str, state_dict: Mapping[str, Tensor]) -> str:
-    if "0.weight" in state_dict:
-        key = _without_sequential(key, head=max(int(k.split(".")[0]) for k in state_dict))
+    numbers = [int(k.split(".")[0]) for k in state_dict if k.split(".")[0].isdecimal()]
+    if "0.weight" in state_dict and key.split(".")[0].isdecimal():
+        key = _without_sequential(key, head=max(numbers))
     for pattern, name in (
         (r"stem\.(.*)", r"patch_emb.\1"),
         (

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from models.arguments import Size
 from models.layers import Reweight, weighted_sum
-from models.pyramid import Pyramid, Size, per_stage_numbers
+from models.pyramid import Pyramid, per_stage_numbers
 from models.registry import create, default_cfg
 from models.resampling import PositionIndexed, announce, resample
 

@@ -82,7 +82,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, value in (*model.named_parameters(), *model.named_buffers()):
-            if not value.is_floating_point() or key.endswith("keep_prob"):
+            if not value.is_floating_point():
                 continue
             draws = torch.randn(value.shape, generator=generator, dtype=torch.float64)
             if key.endswith("running_var"):

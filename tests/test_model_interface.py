@@ -1,14 +1,17 @@
 """The interface that timm and the trainer expect, of every registered model."""
 
 import copy
+from functools import partialmethod
 
 import pytest
 import timm
 import torch
+from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from models.build import build_model, compile_in_place, input_config
+from models.layers import DropPath
 from tests.small_models import NAMES, NUM_CLASSES, images, make, randomise
 
 
@@ -154,6 +157,8 @@ def test_build_model_takes_our_models_and_timms():
         ("dynamixer_s", {"num_classes": 0}, r"model\.num_classes: must be at least 1, got 0"),
         ("dynamixer_s", {"img_size": 10}, r"img_size 10x10 is too small: .* at least 14x14"),
         ("vip_s14", {"img_size": 13}, r"img_size 13x13 is too small: .* at least 14x14"),
+        ("splitmixer_i_256_8", {"img_size": 1}, "image of 1x1 pixels is smaller than one patch"),
+        ("convmixer_768_32", {"img_size": -1}, r"img_size: expected a number of pixels.* got -1"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_words(name, arguments, message):
@@ -181,6 +186,28 @@ def test_what_cannot_be_built_is_refused_in_words(name, arguments, message):
             "segment_dim: 7 channel groups do not divide the width 384",
         ),
         ("vip_s14", {"global_pool": "max"}, "expected 'avg' or '' .*, got 'max'"),
+        (
+            "vip_s14",
+            {"depths": (4, 3, 8, 0)},
+            r"depths: expected whole numbers .* got \(4, 3, 8, 0",
+        ),
+        ("vip_s14", {"patch_size": 0}, "patch_size: expected whole numbers of at least 1, got 0"),
+        ("vip_s14", {"img_size": 224.0}, r"img_size: expected a number of pixels, .* got 224\.0"),
+        ("amixer_t", {"img_size": (224,)}, r"img_size: expected .*\(height, width\).* got \(224,"),
+        ("dynamixer_nano", {"reduced_dim": 0}, "reduced_dim: expected whole numbers of at least 1"),
+        (
+            "dynamixer_nano",
+            {"generator": "random", "reduced_dim": 8},
+            "reduced_dim: only the dynamic generator has one, not 'random'",
+        ),
+        ("amixer_deit_s", {"bank_size": 0}, "bank_size: expected whole numbers of at least 1"),
+        ("amixer_deit_s", {"num_heads": 7}, "num_heads: 7 does not divide .* 384; use a divisor"),
+        ("amixer_t", {"mlp_ratio": 0}, "mlp_ratio: must be above 0, got 0"),
+        ("amixer_t", {"window_sizes": 7}, "window_sizes: give a number for each of the 4 stages"),
+        ("splitmixer_i_256_8", {"segments": 4}, "segments: 4 has no effect with split='i'.*'ii'"),
+        ("splitmixer_iii_256_8", {"ratio": 0.5}, "ratio: 0.5 has no effect with split='iii'"),
+        ("stridemixer_i_256_8", {"stride": 0}, "stride: expected whole numbers of at least 1"),
+        ("splitmixer_i_256_8", {"patch_size": 0}, "patch_size: expected whole numbers"),
     ],
 )
 def test_impossible_settings_are_refused_in_words(name, arguments, message):
@@ -189,7 +216,77 @@ def test_impossible_settings_are_refused_in_words(name, arguments, message):
 
 
 @pytest.mark.parametrize("name", ["dynamixer_nano", "vip_s7", "amixer_deit_s", "amixer_t"])
-def test_images_of_another_size_are_refused_in_words(name):
-    size = input_config(model := make(name)).size[0]
-    with pytest.raises(ValueError, match=rf"{size}x{size} pixels, got 96x80; create it with"):
-        model(torch.zeros(1, 3, 96, 80))
+@pytest.mark.parametrize("more", [(0, 1), (1, 0), (40, 24), (-1, -1)])
+def test_images_of_another_size_are_refused_in_words(name, more):
+    side = input_config(model := make(name)).size[0]
+    height, width = side + more[0], side + more[1]
+    with pytest.raises(
+        ValueError, match=rf"{side}x{side} pixels, got {height}x{width}; create it with"
+    ):
+        model(torch.zeros(1, 3, height, width))
+
+
+def test_what_are_no_images_for_the_model_is_refused_in_words(name):
+    model = make(name)
+    batch = images(name)
+    for wrong in (batch[:, :1], batch[0], batch[:, :, :, 0]):
+        with pytest.raises(ValueError, match=r"expected images of shape \(batch, 3, height, width"):
+            model(wrong)
+    with pytest.raises(ValueError, match=r"got 1x1|an image of 1x1"):
+        model(batch[:, :, :1, :1])
+
+
+def test_a_batch_may_be_empty(name):
+    assert make(name).eval()(images(name)[:0]).shape == (0, NUM_CLASSES)
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.5, -0.5, float("nan")])
+def test_rates_of_dropping_that_cannot_be_are_refused(name, rate):
+    for argument in ("drop_path_rate", "drop_rate"):
+        with pytest.raises(ValueError, match=rf"{argument}: must be in \[0, 1\), got {rate}"):
+            make(name, **{argument: rate})
+
+
+def test_a_classifier_of_less_than_no_classes_is_refused(name):
+    model = make(name)
+    with pytest.raises(ValueError, match="num_classes: must be at least 0"):
+        model.reset_classifier(-1)
+    assert model.num_classes == model.get_classifier().out_features == NUM_CLASSES
+
+
+# What the compiler itself looks at while it traces.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("blocks", [None, False, True], ids=["eager", "whole", "by block"])
+@pytest.mark.parametrize("name", ["splitmixer_i_256_8", "convmixer_256_8", "vip_s7"])
+def test_recomputing_a_block_counts_a_batch_once(name, blocks, monkeypatch):
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    model = randomise(make(name, drop_path_rate=0.0)).train()
+    twin = copy.deepcopy(model)
+    twin.set_grad_checkpointing()
+    if blocks is not None:
+        compile_in_place(twin, blocks=blocks)
+    for step in range(2):
+        for each in (model, twin):
+            each(images(name, seed=step)).square().mean().backward()
+    expected = {**dict(model.named_buffers()), **{k: p.grad for k, p in model.named_parameters()}}
+    actual = {**dict(twin.named_buffers()), **{k: p.grad for k, p in twin.named_parameters()}}
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_drop_path_rates_survive_a_change_of_precision(name, dtype):
+    model = make(name, drop_path_rate=0.1).to(dtype)
+    layers = [module for module in model.modules() if isinstance(module, DropPath)]
+    kept = [(layer.kept_draws / 2**24).item() for layer in layers]
+    assert kept == pytest.approx([1 - layer.drop_prob for layer in layers], abs=1e-7)
+    assert layers[-1].drop_prob == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["convmixer_256_8", "splitmixer_ii_256_8"])
+def test_a_block_of_the_paper_is_one_layer_for_learning_rates(name):
+    model = timm.create_model(name, depth=3)
+    layers = group_parameters(model, model.group_matcher())
+    assert len(layers) == 5  # stem, three blocks, head
+    for block in range(3):
+        entries = {int(key.split(".")[1]) for key in layers[block + 1]}
+        assert entries == {2 * block, 2 * block + 1}

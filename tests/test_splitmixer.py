@@ -15,6 +15,13 @@ from models.splitmixer import SplitMixer, checkpoint_filter_fn
 # Both sides are float64 and differ in the order of additions only.
 RTOL = 1e-9
 
+NUMBERS = {
+    **{split: {"ratio": 2 / 3} for split in ("i", "v")},
+    **{split: {"segments": 3} for split in ("ii", "iii", "iv")},
+    "stride": {"window": 14, "stride": 5},
+    "none": {},
+}
+
 SPLITS = {
     "i": {"split": "i", "ratio": 2 / 3},
     "i 4/7": {"split": "i", "ratio": 4 / 7},
@@ -159,7 +166,7 @@ def test_sliding_window_is_a_convolution_over_the_channels():
 @pytest.mark.parametrize("split", ["i", "ii", "iii", "iv", "v", "stride"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_channel_mixers_keep_the_layout_of_images_and_gradients(split, layout):
-    mixer = make_channel_mixer(split, 24, 1, ratio=2 / 3, segments=3, window=12, stride=12)
+    mixer = make_channel_mixer(split, 24, 1, **NUMBERS[split])
     x = torch.randn(2, 24, 5, 7).contiguous(memory_format=layout).requires_grad_()
     y = mixer(x)
     assert y.is_contiguous(memory_format=layout)
@@ -170,7 +177,7 @@ def test_channel_mixers_keep_the_layout_of_images_and_gradients(split, layout):
 
 @pytest.mark.parametrize("split", ["i", "ii", "iii", "iv", "v", "stride"])
 def test_matrix_products_of_channels_last_images_are_the_convolutions(split, monkeypatch):
-    mixer = make_channel_mixer(split, 24, 1, ratio=2 / 3, segments=3, window=14, stride=5)
+    mixer = make_channel_mixer(split, 24, 1, **NUMBERS[split])
     mixer = mixer.double()
     x = torch.randn(2, 24, 5, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     by_convolution = mixer(x)

@@ -1,0 +1,57 @@
+"""Constructor arguments, checked where a model is built: a wrong one would fail much later."""
+
+from collections.abc import Sequence
+
+Size = int | tuple[int, int]
+
+
+def check_counts(**values: int | Sequence[int]) -> None:
+    """See that arguments, given by name, are whole numbers of at least 1, or sequences of such.
+
+    Raises:
+        ValueError: naming the argument and its value.
+    """
+    for name, value in values.items():
+        numbers = [value] if isinstance(value, int) else value
+        is_sequence = isinstance(numbers, Sequence) and not isinstance(numbers, str)
+        if not is_sequence or not numbers or not all(map(_is_count, numbers)):
+            raise ValueError(f"{name}: expected whole numbers of at least 1, got {value!r}")
+
+
+def check_ratio(name: str, value: float) -> None:
+    """See that a width in multiples of another is one.
+
+    Raises:
+        ValueError: naming the argument and its value.
+    """
+    if not value > 0:
+        raise ValueError(f"{name}: must be above 0, got {value!r}")
+
+
+def check_rate(name: str, value: float) -> None:
+    """See that a probability of dropping can be one.
+
+    Raises:
+        ValueError: naming the argument and its value.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}: must be in [0, 1), got {value!r}")
+
+
+def as_pair(size: object) -> tuple[int, int]:
+    """(height, width) of an image size that may be one number.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    pair = (size, size) if isinstance(size, int) else size
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(_is_count, pair)):
+        return pair[0], pair[1]
+    raise ValueError(
+        f"img_size: expected a number of pixels, or (height, width), whole and at least 1,"
+        f" got {size!r}"
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
