@@ -106,7 +106,7 @@ def _extensions(content: bytes) -> dict[int, str]:
     # Not splitlines: keys have line ends of Unicode in them.
     lines = content.decode(errors="replace").removesuffix("\n").split("\n")[1:]
     entries = (line.split(" ", 2) for line in lines)
-    return {int(e[1]): member_extension(f".{e[0]}") for e in entries if _is_entry(e)}
+    return {int(e[1]): member_extension(f"image.{e[0]}") for e in entries if _is_entry(e)}
 
 
 def _is_entry(words: list[str]) -> bool:
