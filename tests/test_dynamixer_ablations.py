@@ -29,18 +29,15 @@ def num_branches(settings):
     return sum(settings.get(key, True) for key in ("column", "row", "channel"))
 
 
-def without_a_direction(settings):
-    return not (settings["column"] and settings["row"])
-
-
 def switches():
     """Every combination of the ablations that are on or off, with every generator."""
     keys = ("generator", "column", "row", "channel", "reweight", "shared")
     for values in itertools.product(GENERATORS, *[(True, False)] * 5):
         settings = dict(zip(keys, values, strict=True))
-        if num_branches(settings) > 0 and not (
-            settings["shared"] and without_a_direction(settings)
-        ):
+        num_directions = settings["column"] + settings["row"]
+        is_possible = num_branches(settings) > 0 and (num_directions == 2 or not settings["shared"])
+        is_empty = num_directions == 0 and settings["generator"] != "dynamic"  # nothing to generate
+        if is_possible and not is_empty:
             yield settings
 
 
@@ -50,9 +47,15 @@ def described(settings):
 
 
 SIZES = [
-    {"segments": segments, "reduced_dim": reduced_dim, **others}
-    for segments, reduced_dim in ((1, 2), ((2, 3), 1), ((8, 12), 3), (4, 8))
-    for others in ({}, {"shared": True}, {"generator": "dense"}, {"generator": "random"})
+    {"segments": segments, **others}
+    for segments in (1, (2, 3), (8, 12), 4)
+    for others in (
+        {"reduced_dim": 1},
+        {"reduced_dim": 3},
+        {"reduced_dim": 8, "shared": True},
+        {"generator": "dense"},
+        {"generator": "random"},
+    )
 ]
 
 
