@@ -1,105 +1,69 @@
 """The authors' checkpoints, and those of timm's training script, as weights of our models.
 
-A file may be safetensors, a plain state_dict, timm's saver (`state_dict`, `state_dict_ema`) or
-AMixer's (`model`, `model_ema`). Names are a family's own matter: where a family was published in
-several layouts, its module has a `checkpoint_filter_fn(state_dict, model)`, as in timm. Nothing is
-unpickled but tensors, plain containers and argparse.Namespace.
+Names are a family's own matter: where a family was published in several layouts, its module has a
+`checkpoint_filter_fn(state_dict, model)`, as in timm. What files hold weights, and how they are
+read, is in `models.checkpoint_files`.
 """
 
-import argparse
-import pickle
+import logging
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models.convmixer import ConvMixer
-from torch import Tensor, nn
+from torch import nn
 
 from models import splitmixer
+from models.arguments import Size, as_pair
 from models.build import TimmModel, takes_size, unknown_variant
-from models.pyramid import Size
+from models.checkpoint_files import CheckpointError, Stored, Weights
+from models.classifier import Classifier
 from models.resampling import PositionIndexed
-
-AVERAGED = ("state_dict_ema", "model_ema")
-RAW = ("state_dict", "model")
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before every name."""
 
 MAX_NAMED_KEYS = 5
 
-Weights = dict[str, Tensor]
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint, or not one of the model that was asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """Weights as they lie in a file."""
-
-    path: Path
-    entry: str
-    """Where in the file they are, "" in a file of nothing but weights."""
-    weights: Weights
-
-
-def read_weights(path: Path, *, raw: bool = False) -> Stored:
-    """Read the weights out of any container; an exponential moving average is preferred.
-
-    Args:
-        path: the file.
-        raw: take the weights themselves even where there is an average.
-
-    Raises:
-        CheckpointError: if there are no weights in it, or it holds arbitrary objects.
-        FileNotFoundError: if there is no file.
-    """
-    content = _read(path)
-    candidates = RAW if raw else AVERAGED + RAW
-    entry = next((name for name in candidates if isinstance(content.get(name), Mapping)), "")
-    if entry:
-        content = cast("Mapping[str, object]", content[entry])
-    weights = {}
-    for key, value in content.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: expected weights, but {key!r} is of type {type(value).__name__}; known "
-                f"are plain state_dicts and files with one of {', '.join(AVERAGED + RAW)}"
-            )
-        weights[key] = value
-    if not weights:
-        raise CheckpointError(f"{path}: there are no weights in it")
-    return Stored(path=path, entry=entry, weights=_unwrapped(weights))
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_logger = logging.getLogger(__name__)
 
 
 def convert(
-    stored: Stored, name: str, *, img_size: Size | None = None
+    stored: Stored,
+    name: str,
+    *,
+    img_size: Size | None = None,
+    arguments: Mapping[str, object] = _NOTHING,
 ) -> tuple[Weights, nn.Module]:
     """Weights under the names, and for the image size, of the model `name`.
 
     Args:
         stored: weights in any known layout.
-        name: the variant they are of; the number of classes is read from them.
+        name: the variant they are of; the numbers of classes (0 without a classifier) and of the
+            images' channels are read from them.
         img_size: of the model to make; None is the variant's own.
+        arguments: of the model's constructor, where it was trained with others than the variant's.
 
     Returns:
         Weights in the file's precision, and the model that has them loaded.
 
     Raises:
         CheckpointError: if they are not of this model; it names the keys.
+        ValueError: if there is no such model of this size.
     """
     if unknown := unknown_variant(name):
         raise CheckpointError(unknown)
-    # timm drops arguments that are None.
-    model = timm.create_model(name, img_size=img_size if takes_size(name) else None)
+    wanted = dict(arguments)
+    if img_size is not None and takes_size(name):
+        wanted["img_size"] = img_size
+    create = cast("Callable[..., nn.Module]", timm.create_model)
+    model = create(name, **wanted)
+    if (channels := _image_channels(stored, model)) is not None:
+        model = create(name, **{**wanted, "in_chans": channels})
+    if img_size is not None and isinstance(model, Classifier):
+        model.check_size(*as_pair(img_size))
     weights = fit(stored, model, name=name)
     model.load_state_dict(weights)
     return weights, model
@@ -113,9 +77,9 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
     """
     weights = _family_filter(model)(stored.weights, model)
     _fit_classifier(weights, model)
-    for prefix, module in model.named_modules():
-        if isinstance(module, PositionIndexed):
-            module.fit_positions(weights, f"{prefix}." if prefix else "")
+    original = dict(weights)
+    odd = _fit_positions(weights, model, path=str(stored.path))
+    weights |= {key: original[key] for key in odd}
     expected = {key: value.shape for key, value in model.state_dict().items()}
     problems = [
         *_listed("missing", [key for key in expected if key not in weights]),
@@ -132,37 +96,9 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
     if problems:
         raise CheckpointError(
             f"{stored.path} is not a checkpoint of {name}: {'; '.join(problems)}. "
-            "Name the variant that it was trained as"
+            "Name the variant that it was trained as; if it was trained with other arguments than "
+            "the variant's, give them to models.checkpoints.convert(..., arguments={...})"
         )
-    return weights
-
-
-def _read(path: Path) -> Mapping[str, object]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"an object of type {found[1]}" if found else "what is no tensor"
-        raise CheckpointError(
-            f"{path}: refused, because it holds {what}, and unpickling that could run any code; "
-            "where you trust the file, save its state_dict alone and convert that"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: expected a dictionary, got a {type(content).__name__}")
-    return content
-
-
-def _unwrapped(weights: Weights) -> Weights:
-    for prefix in WRAPPER_PREFIXES * 2:  # they occur in both orders
-        if all(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights
 
 
@@ -186,12 +122,58 @@ def _timm_convmixer_name(key: str) -> str:
     return re.sub(r"^patch_emb\.", "stem.", key)
 
 
+def _image_channels(stored: Stored, model: nn.Module) -> int | None:
+    """How many channels the images of a checkpoint have, None if as many as the model's."""
+    weights = _family_filter(model)(stored.weights, model)
+    key = f"{cast('TimmModel', model).pretrained_cfg['first_conv']}.weight"
+    stem, ours = weights.get(key), model.state_dict()[key]
+    if stem is None or stem.ndim != ours.ndim or stem.shape[1] == ours.shape[1]:
+        return None
+    return stem.shape[1]
+
+
 def _fit_classifier(weights: Weights, model: nn.Module) -> None:
-    """Give the model as many classes as the checkpoint has, if it has a classifier."""
+    """Give the model as many classes as the checkpoint has; none if it has no classifier."""
     described = cast("TimmModel", model)
-    head = weights.get(f"{described.pretrained_cfg['classifier']}.weight")
-    if head is not None and len(head) != described.num_classes:
+    classifier = described.pretrained_cfg["classifier"]
+    head = weights.get(f"{classifier}.weight")
+    if head is None and f"{classifier}.bias" not in weights:
+        described.reset_classifier(0)
+    elif head is not None and head.ndim > 0 and len(head) != described.num_classes:
         described.reset_classifier(len(head))
+
+
+def _fit_positions(weights: Weights, model: nn.Module, *, path: str) -> list[str]:
+    """Resample, in place, weights of another grid.
+
+    Returns:
+        Keys that are of another grid than their like in other blocks: they are misshapen.
+    """
+    before = {key: weight.shape for key, weight in weights.items()}
+    shapes: defaultdict[tuple[str, object], dict[str, object]] = defaultdict(dict)
+    for prefix, module in model.named_modules():
+        if isinstance(module, PositionIndexed):
+            module.fit_positions(weights, f"{prefix}." if prefix else "")
+    for key, weight in model.state_dict().items():
+        if key in before:  # alike are those with the same last names and the same shape
+            like = ".".join(key.split(".")[-3:]).lstrip("0123456789."), weight.shape
+            shapes[like][key] = before[key]
+    changed = [key for key, shape in before.items() if weights[key].shape != shape]
+    odd = [
+        key
+        for alike in shapes.values()
+        if len(set(alike.values())) > 1
+        for key in alike
+        if key in changed
+    ]
+    if changed and not odd:
+        _logger.warning(
+            "%s: made for another image size; %d weights that are indexed by positions are"
+            " resampled",
+            path,
+            len(changed),
+        )
+    return odd
 
 
 def _listed(what: str, keys: list[str]) -> list[str]:

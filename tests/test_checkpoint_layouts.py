@@ -1,14 +1,18 @@
 """Every layout in which the models were published is read, safely, or refused in words."""
 
+import argparse
 import datetime
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoints import CheckpointError, convert, read_weights
+from models.checkpoint_files import CheckpointError, read_weights
+from models.checkpoints import convert
 from tests import authors_weights
 from tests.small_models import randomise
 from tools import convert_checkpoint
@@ -169,7 +173,8 @@ def test_arbitrary_objects_are_refused(weights, hostile, what, tmp_path, capsys)
     ("content", "message"),
     [
         ({}, r"a\.pth: there are no weights in it"),
-        ({"state_dict": {"epoch": 3}}, r"expected weights, but 'epoch' is of type int; known are"),
+        ({"state_dict": {"epoch": 3}}, r"expected weights by .*, but 'epoch' is a int; known are"),
+        ({1: torch.zeros(1)}, r"expected weights by their names, but 1 is a Tensor"),
         ([torch.zeros(1)], r"a\.pth: expected a dictionary, got a list"),
     ],
 )
@@ -179,11 +184,82 @@ def test_what_is_no_checkpoint_is_refused(content, message, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404</html>", b"\x1f\x8b\x08zip", b"PK\3\4", b"\x80\2"]
+)
 def test_damaged_files_are_refused(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{re.escape(name)}: "):
         read_weights(tmp_path / name)
+
+
+def test_what_training_scripts_put_beside_the_weights_is_read_over(weights, tmp_path):
+    args = argparse.Namespace(output=Path("runs"), lr=np.float32(0.1))
+    content = {"metric": np.float64(0.5), "epoch": np.int64(3), "args": args}
+    path = save({"state_dict_ema": {}, "state_dict": weights, **content}, tmp_path / "a.pth")
+    assert read_weights(path).entry == "state_dict"
+    averaged = {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in weights.items()}
+    assert_same(read_weights(save(averaged, tmp_path / "b.pth")).weights, weights)
+
+
+def test_safetensors_need_not_be_called_so(weights, tmp_path):
+    save_file(weights, tmp_path / "weights.bin")
+    assert_same(read_weights(tmp_path / "weights.bin").weights, weights)
+
+
+def test_raw_weights_that_are_not_there_are_not_offered(weights, tmp_path):
+    path = save({"state_dict_ema": weights}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"files with one of state_dict, model$"):
+        read_weights(path, raw=True)
+
+
+def test_channels_and_a_missing_classifier_are_read_from_the_weights(tmp_path):
+    model = timm.create_model(NAME, in_chans=1, num_classes=0)
+    stored = read_weights(save(model.state_dict(), tmp_path / "a.pth"))
+    weights, made = convert(stored, NAME)
+    assert_same(weights, model.state_dict())
+    assert made(torch.zeros(2, 1, 32, 32)).shape == (2, 128)
+
+
+def test_a_model_trained_with_other_arguments_is_converted_with_them(tmp_path):
+    arguments = {"generator": "random", "reweight": False}
+    model = timm.create_model(NAME, **arguments)
+    stored = read_weights(save(model.state_dict(), tmp_path / "a.pth"))
+    with pytest.raises(CheckpointError, match=r"other arguments .* arguments=\{"):
+        convert(stored, NAME)
+    assert_same(convert(stored, NAME, arguments=arguments)[0], model.state_dict())
+
+
+def test_one_block_of_another_grid_is_misshapen_and_all_are_resampled_aloud(tmp_path, caplog):
+    name = "vip_s14"
+    small = timm.create_model(name, depths=(1, 1, 1, 1), img_size=252)
+    arguments = {"depths": (1, 1, 1, 1)}
+    stored = read_weights(save(small.state_dict(), tmp_path / "a.pth"))
+    convert(stored, name, arguments=arguments)
+    assert "a.pth: made for another image size; 8 weights" in caplog.text
+    weights = timm.create_model(name, **arguments).state_dict()
+    weights["network.1.0.attn.mlp_h.weight"] = torch.randn(432, 432)
+    stored = read_weights(save(weights, tmp_path / "b.pth"))
+    with pytest.raises(
+        CheckpointError, match=r"1 of another shape \(network\.1\.0\.attn\.mlp_h\.weight"
+    ):
+        convert(stored, name, arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--out", "no/such/a.safetensors"), "no/such: no such folder"),
+        (("--img-size", "1"), "img_size 1x1 is too small"),
+        (("--img-size", "0"), "img_size: expected a number of pixels"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(weights, tmp_path, capsys, options, message):
+    arguments = [str(save(weights, tmp_path / "a.pth")), "--model", NAME, *options]
+    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        convert_checkpoint.main([*arguments[:3], "--img-size", "48", "99", "40"])
 
 
 def test_a_missing_file_is_named(tmp_path, capsys):
@@ -202,7 +278,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(weights, tmp_path):
     assert said.startswith(f"{tmp_path / 'a.pth'} is not a checkpoint of dynamixer_nano: ")
     assert "2 missing (norm.weight, norm.bias); 1 unexpected (extra.weight); " in said
     assert "network.0.0.mlp.fc1.weight (5, 64), the model's is (192, 64)" in said
-    assert said.endswith("Name the variant that it was trained as")
+    assert "Name the variant that it was trained as; if it was trained with other arguments" in said
 
 
 def test_a_checkpoint_of_another_model_is_refused(weights, tmp_path):

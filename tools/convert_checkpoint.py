@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from models.build import input_config
-from models.checkpoints import convert, read_weights
+from models.checkpoint_files import read_weights
+from models.checkpoints import convert
 from pipeline.formats.files import finish_part, part_path
 
 EXIT_BAD_INPUT = 2
@@ -33,12 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if output.exists() and (not arguments.force or output.samefile(source)):
         return refuse(f"{output}: exists; name another file with --out, or add --force")
     size = None if arguments.img_size is None else (arguments.img_size[0], arguments.img_size[-1])
+    if not output.parent.is_dir():
+        return refuse(f"{output.parent}: no such folder; make it, or name another file with --out")
     try:
         stored = read_weights(source, raw=arguments.raw)
         weights, model = convert(stored, arguments.model, img_size=size)
-    except (ValueError, FileNotFoundError) as error:
+        write(weights, output, model=arguments.model, entry=stored.entry)
+    except (ValueError, OSError, SafetensorError) as error:
         return refuse(str(error))
-    write(weights, output, model=arguments.model, entry=stored.entry)
     height, width = input_config(model).size
     print(
         f"{output}: {arguments.model}, {sum(p.numel() for p in model.parameters()):,} parameters, "
@@ -61,7 +65,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--img-size", type=int, nargs="+", help="resample to N x N, or to HEIGHT WIDTH, pixels"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing output")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if len(arguments.img_size or ()) > 2:
+        parser.error(f"--img-size: expected N, or HEIGHT WIDTH, got {arguments.img_size}")
+    return arguments
 
 
 def write(weights: Mapping[str, Tensor], output: Path, *, model: str, entry: str) -> None:
