@@ -1,8 +1,10 @@
 """The rule by which weights that are indexed by positions go to another grid."""
 
 import pytest
+import timm
 import torch
 
+import models  # noqa: F401 (registers them)
 from models.dynamixer_ops import make_op
 from models.resampling import resample
 from models.vip import PermuteLinear
@@ -89,3 +91,29 @@ def test_wrong_shapes_are_left_for_loading_to_report():
     other = make_op("dynamic", 12, 6, segments=3, reduced_dim=1)
     with pytest.raises(RuntimeError, match="size mismatch"):
         op.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("bank", ["relative", "absolute"])
+def test_banks_are_resampled_from_a_grid_that_is_not_square(bank):
+    settings = {"depth": 1, "embed_dim": 16, "bank": bank}
+    wide = timm.create_model("amixer_deit_s", img_size=(64, 128), **settings)
+    for size in ((128, 64), (128, 128), (64, 96)):
+        model = timm.create_model("amixer_deit_s", img_size=size, **settings)
+        model.load_state_dict(wide.state_dict())
+        stored, taken = (m.blocks[0].spatil_mlp.weight_bank.detach() for m in (wide, model))
+        new = (size[0] // 16, size[1] // 16)
+        if bank == "relative":
+            old_sides, new_sides = (7, 15), (2 * new[0] - 1, 2 * new[1] - 1)
+        else:
+            old_sides, new_sides = (4, 8, 4, 8), new * 2
+        expected = stored.reshape(len(stored), *old_sides)
+        for axis, side in enumerate(new_sides, start=1):
+            expected = resample(expected, (axis,), side)
+        torch.testing.assert_close(taken.reshape(expected.shape), expected)
+
+
+def test_a_bank_of_a_window_that_cannot_be_square_is_no_weight_of_another():
+    wide = timm.create_model("amixer_t", depths=(1, 1, 1, 1), img_size=(64, 96))
+    square = timm.create_model("amixer_t", depths=(1, 1, 1, 1), img_size=96)
+    with pytest.raises(RuntimeError, match=r"size mismatch for .*weight_bank"):
+        square.load_state_dict(wide.state_dict())
