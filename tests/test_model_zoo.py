@@ -41,6 +41,43 @@ def test_the_committed_table_is_current(name):
     )
 
 
+def test_the_committed_page_is_the_committed_table():
+    rows = [
+        model_zoo.Row(
+            name,
+            *(int(row[key]) for key in ("input_pixels", "classes", "parameters", "macs")),
+            REPORTED[name],
+        )
+        for name, row in committed_rows().items()
+    ]
+    page = (DOCS / "model_zoo.md").read_text(encoding="utf-8")
+    assert page == model_zoo.markdown(rows)
+
+
+def test_speeds_say_what_they_depend_on(tmp_path, capsys):
+    options = ["--throughput", "--batch-size", "3", "--write", str(tmp_path)]
+    assert model_zoo.main(["splitmixer_ii_256_8", *options]) == 0
+    page = (tmp_path / "model_zoo.md").read_text()
+    assert "batches of 3" in page
+    assert f"torch {torch.__version__}" in page
+    (row,) = csv.DictReader((tmp_path / "model_zoo.csv").read_text().splitlines())
+    assert float(row["images_per_s"]) > 0
+    assert row["timed_on"] in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "0"], "--batch-size: expected a number of at least 1, got 0"),
+        (["--write", "no/such"], "--write: no/such: no such folder"),
+    ],
+)
+def test_bad_arguments_of_the_zoo_are_refused_in_words(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        model_zoo.main(["dynamixer_s", *arguments])
+    assert message in capsys.readouterr().err
+
+
 # Counted with another tool on the authors' code, in units of 1e9.
 AUTHORS_MACS = {
     "dynamixer_s": 7.302,

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 import models
+from benchmarks.machine import machine
 from benchmarks.model_cost import macs, parameters
 from benchmarks.model_timing import input_size, make_ours, make_plain
 from pipeline.formats.files import write_atomically
@@ -57,16 +58,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--throughput", action="store_true", help="inference, float32, this CPU")
     parser.add_argument("--batch-size", type=int, default=8, help="of --throughput")
     arguments = parser.parse_args(argv)
+    if arguments.batch_size < 1:
+        parser.error(f"--batch-size: expected a number of at least 1, got {arguments.batch_size}")
+    if arguments.write and not arguments.write.is_dir():
+        parser.error(f"--write: {arguments.write}: no such folder; make it first")
     if unknown := sorted(set(arguments.names) - set(zoo())):
         parser.error(f"not in the zoo: {', '.join(unknown)}; it has {', '.join(zoo())}")
-    rows = [count(name) for name in arguments.names or zoo()]
+    rows, timed_on = [count(name) for name in arguments.names or zoo()], ""
     if arguments.throughput:
+        timed_on = conditions(arguments.batch_size)
         rows = [row._replace(images_per_s=speed(row.name, arguments.batch_size)) for row in rows]
-    print(markdown(rows))
+    print(markdown(rows, timed_on))
     if arguments.write:
-        write_atomically(arguments.write / "model_zoo.md", markdown(rows).encode())
-        write_atomically(arguments.write / "model_zoo.csv", comma_separated(rows).encode())
+        write_atomically(arguments.write / "model_zoo.md", markdown(rows, timed_on).encode())
+        table = comma_separated(rows, timed_on)
+        write_atomically(arguments.write / "model_zoo.csv", table.encode())
     return 0
+
+
+def conditions(batch_size: int) -> str:
+    """What the column images/s depends on, in a sentence."""
+    about = machine()
+    return (
+        f"images/s: inference, float32, channels-last, eager, batches of {batch_size}, the best of"
+        f" five, {torch.get_num_threads()} thread(s) on {about['cpu']}, torch {torch.__version__},"
+        f" {about['date']}"
+    )
 
 
 def zoo() -> list[str]:
@@ -100,38 +117,37 @@ def speed(name: str, batch_size: int) -> float:
     return batch_size / min(seconds[1:])
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The page: a table and its footnotes."""
+def markdown(rows: Sequence[Row], timed_on: str = "") -> str:
+    """The page: a table and its footnotes; `timed_on` are the conditions, if it was timed."""
     used = [key for key in NOTES if any(key in row.reported.notes for row in rows)]
     numbers = {key: number for number, key in enumerate(used, start=1)}
-    timed = any(row.images_per_s is not None for row in rows)
     heads = ["model", "input", "classes", "parameters", "MACs [G]"]
-    heads += ["images/s"] if timed else []
+    heads += ["images/s"] if timed_on else []
     heads += ["paper: parameters", "paper: FLOPs", "paper: top-1 [%]", "notes"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         cells = [row.name, f"{row.pixels}", f"{row.classes}", f"{row.parameters:,}"]
-        cells += [f"{row.macs / 1e9:.3f}"]
-        cells += [f"{row.images_per_s or 0:.1f}"] if timed else []
+        cells += [f"{row.macs / 1e9:.3f}" if row.macs >= 1e9 else f"{row.macs / 1e9:.5f}"]
+        cells += [f"{row.images_per_s or 0:.1f}"] if timed_on else []
         cells += row.reported[:3]
         cells += [", ".join(map(str, sorted(numbers[key] for key in row.reported.notes)))]
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"{numbers[key]}. {NOTES[key]}" for key in used]
-    return "\n".join([INTRODUCTION, *lines, "", *notes, ""])
+    return "\n".join([INTRODUCTION, *([timed_on, ""] if timed_on else []), *lines, "", *notes, ""])
 
 
-def comma_separated(rows: Sequence[Row]) -> str:
+def comma_separated(rows: Sequence[Row], timed_on: str = "") -> str:
     """The same with plain numbers, notes in words."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([
-        "model", "input_pixels", "classes", "parameters", "macs", "images_per_s",
+        "model", "input_pixels", "classes", "parameters", "macs", "images_per_s", "timed_on",
         "paper_parameters", "paper_flops", "paper_top1", "notes",
     ])  # fmt: skip
     for row in rows:
         notes = " ".join(NOTES[key] for key in row.reported.notes)
         timed = "" if row.images_per_s is None else f"{row.images_per_s:.1f}"
-        writer.writerow([*row[:5], timed, *row.reported[:3], notes])
+        writer.writerow([*row[:5], timed, timed_on, *row.reported[:3], notes])
     return text.getvalue()
 
 
