@@ -55,10 +55,11 @@ def expected_input(name):
 
 @pytest.mark.parametrize("name", models.names())
 def test_images_are_sized_cropped_and_normalised_as_the_authors(name):
-    with torch.device("meta"):
-        config = resolve_model_data_config(timm.create_model(name))
     expected = expected_input(name)
-    assert {key: config[key] for key in expected} == expected
+    with torch.device("meta"):
+        of_the_model = resolve_model_data_config(timm.create_model(name))
+    for config in (of_the_model, timm.get_pretrained_cfg(name).to_dict()):
+        assert {key: config[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", models.names())
