@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 QUARANTINE_FOLDER = "quarantine"
 _REPORT_EVERY = 32
+_BLOCK = 4096
 _FAULTS_OF_A_FILE = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 )
@@ -171,8 +172,12 @@ def _json(job: ShardJob, entry: Entry, image: Recoded) -> bytes:
 
 def entries(job: ShardJob) -> Iterator[Entry]:
     """Yield the images of `job` in storage order."""
-    locations = map(os.fsdecode, job.locations.to_pylist())
-    return map(Entry, job.keys.to_pylist(), locations, job.labels.tolist(), job.sizes.tolist())
+    # In blocks: an FFCV file may have a million entries, and as objects they take much memory.
+    for start in range(0, len(job.labels), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        keys, locations = job.keys[block].to_pylist(), job.locations[block].to_pylist()
+        places = map(os.fsdecode, locations)
+        yield from map(Entry, keys, places, job.labels[block].tolist(), job.sizes[block].tolist())
 
 
 def load(job: ShardJob, entry: Entry) -> Recoded:
