@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 import models
-from benchmarks.model_cost import PEAKS, macs, products
+from benchmarks.machine import machine
+from benchmarks.model_cost import PEAKS, macs, parameters, products
 from benchmarks.model_speed_table import render
 from benchmarks.model_timing import PLAIN_MODULES, Settings, make_runs, median_ratio
 from tools import bench_model, model_zoo
@@ -41,34 +43,61 @@ def test_the_committed_table_is_current(name):
     )
 
 
-def test_the_committed_page_is_the_committed_table():
+def test_the_committed_page_and_table_are_what_the_tool_writes():
+    # With the committed counts, which the test above holds to the models'.
+    columns = ("input_pixels", "classes", "parameters", "macs")
     rows = [
-        model_zoo.Row(
-            name,
-            *(int(row[key]) for key in ("input_pixels", "classes", "parameters", "macs")),
-            REPORTED[name],
-        )
+        model_zoo.Row(name, *(int(row[key]) for key in columns), REPORTED[name])
         for name, row in committed_rows().items()
     ]
-    page = (DOCS / "model_zoo.md").read_text(encoding="utf-8")
-    assert page == model_zoo.markdown(rows)
+    assert (DOCS / "model_zoo.md").read_text(encoding="utf-8") == model_zoo.markdown(rows)
+    assert (DOCS / "model_zoo.csv").read_text(encoding="utf-8") == model_zoo.comma_separated(rows)
 
 
-def test_speeds_say_what_they_depend_on(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "classes", "expected"),
+    [  # of the authors' code
+        ("convmixer_256_8", 100, 617_316),
+        ("splitmixer_i_256_8", 100, 298_964),
+        ("splitmixer_ii_256_8", 100, 198_500),
+        ("splitmixer_iii_256_8", 100, 198_500),
+        ("splitmixer_iv_256_8", 100, 330_596),
+        ("convmixer_256_8_ks7_p7", 102, 701_542),
+        ("splitmixer_i_256_8_ks7_p7", 102, 342_230),
+        ("splitmixer_ii_256_8_ks7_p7", 102, 241_766),
+        ("splitmixer_iii_256_8_ks7_p7", 102, 241_766),
+        ("splitmixer_iv_256_8_ks7_p7", 102, 373_862),
+    ],
+)
+def test_notes_give_the_parameters_with_the_classes_of_other_data_sets(name, classes, expected):
+    with torch.device("meta"):
+        assert parameters(timm.create_model(name, num_classes=classes)) == expected
+    if classes == 100:
+        assert "cifar100" in REPORTED[name].notes
+        assert f"{expected:,}" in NOTES["cifar100"]
+    else:
+        assert "flowers102" in REPORTED[name].notes
+        assert f"{expected - model_zoo.count(name).parameters} parameters" in NOTES["flowers102"]
+
+
+def test_speeds_say_what_they_depend_on(tmp_path):
     options = ["--throughput", "--batch-size", "3", "--write", str(tmp_path)]
     assert model_zoo.main(["splitmixer_ii_256_8", *options]) == 0
-    page = (tmp_path / "model_zoo.md").read_text()
-    assert "batches of 3" in page
-    assert f"torch {torch.__version__}" in page
-    (row,) = csv.DictReader((tmp_path / "model_zoo.csv").read_text().splitlines())
+    page = (tmp_path / "model_zoo.md").read_text(encoding="utf-8")
+    (row,) = csv.DictReader((tmp_path / "model_zoo.csv").read_text("utf-8").splitlines())
     assert float(row["images_per_s"]) > 0
+    assert f"| {row['images_per_s']} |" in page
     assert row["timed_on"] in page
+    threads = f"{torch.get_num_threads()} thread(s) on {machine()['cpu']}"
+    for condition in ("batches of 3", "float32", threads, f"torch {torch.__version__}"):
+        assert condition in row["timed_on"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--batch-size", "0"], "--batch-size: expected a number of at least 1, got 0"),
+        (["--batch-size", "4"], "--batch-size: nothing is timed without --throughput; add it"),
         (["--write", "no/such"], "--write: no/such: no such folder"),
     ],
 )

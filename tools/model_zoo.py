@@ -56,18 +56,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for the Markdown and the CSV")
     parser.add_argument("--throughput", action="store_true", help="inference, float32, this CPU")
-    parser.add_argument("--batch-size", type=int, default=8, help="of --throughput")
+    parser.add_argument("--batch-size", type=int, help="of --throughput, which takes 8")
     arguments = parser.parse_args(argv)
-    if arguments.batch_size < 1:
-        parser.error(f"--batch-size: expected a number of at least 1, got {arguments.batch_size}")
+    batch_size = 8 if arguments.batch_size is None else arguments.batch_size
+    if batch_size < 1:
+        parser.error(f"--batch-size: expected a number of at least 1, got {batch_size}")
+    if arguments.batch_size is not None and not arguments.throughput:
+        parser.error("--batch-size: nothing is timed without --throughput; add it or leave it out")
     if arguments.write and not arguments.write.is_dir():
         parser.error(f"--write: {arguments.write}: no such folder; make it first")
     if unknown := sorted(set(arguments.names) - set(zoo())):
         parser.error(f"not in the zoo: {', '.join(unknown)}; it has {', '.join(zoo())}")
     rows, timed_on = [count(name) for name in arguments.names or zoo()], ""
     if arguments.throughput:
-        timed_on = conditions(arguments.batch_size)
-        rows = [row._replace(images_per_s=speed(row.name, arguments.batch_size)) for row in rows]
+        timed_on = conditions(batch_size)
+        rows = [row._replace(images_per_s=speed(row.name, batch_size)) for row in rows]
     print(markdown(rows, timed_on))
     if arguments.write:
         write_atomically(arguments.write / "model_zoo.md", markdown(rows, timed_on).encode())

@@ -30,11 +30,16 @@ NOTES = {
     "convmixer": 'timm\'s model. Tools that skip convolutions with "same" padding, as fvcore does, '
     "count less. timm's own evaluation: 1536/20 81.382, 768/32 80.158, 1024/20 76.944.",
     "relu": "With ReLU, which the released ConvMixer-768/32 needs; the others have GELU.",
-    "unpublished": "Defined in the authors' code or notebook; no figure of it was published.",
+    "unpublished": "Defined in the authors' code; no figure of it was published.",
+    "notebook": "Only in a notebook of the authors; no figure of it was published.",
     "thop": "The README's FLOPs are thop's, which adds four for each element that goes through "
     "BatchNorm, and the pooling, to the multiply-adds.",
-    "cifar100": "With 100 classes the README gives 0.19, 0.19 and 0.32 million parameters for II, "
-    "III and IV; the code has 198,500, 198,500 and 330,596.",
+    "cifar100": "Parameters and FLOPs are with 10 classes. With 100 the code has 617,316, 298,964, "
+    "198,500, 198,500 and 330,596 parameters as ConvMixer and as I to IV; the README gives 0.62, "
+    "0.30, 0.19, 0.19 and 0.32 million, and 152.6 (as with 10), 71.9, 46.2, 79.8 and 79.8 million "
+    "FLOPs.",
+    "flowers102": "Parameters and FLOPs are with Food-101's 101 classes. With Flowers-102's 102 "
+    "the code has 257 parameters more.",
     "shared": "III shares its weights between segments, not its work: IV costs as much.",
     "slides": "As in the comparison table of the DynaMixer slides, which do not say how FLOPs were "
     "counted.",
@@ -43,8 +48,8 @@ NOTES = {
     "tokens, more parameters and four times the work.",
 }
 
-_SMALL = ("thop",)
-_SMALL_II = ("thop", "cifar100")
+_CIFAR = ("thop", "cifar100")
+_FOOD = ("thop", "flowers102")
 
 REPORTED = {
     "dynamixer_s": Reported("26M", "7.3G", "82.7"),
@@ -62,36 +67,36 @@ REPORTED = {
     "splitmixer_1536_20": Reported(notes=("unpublished",)),
     "splitmixer_768_32": Reported(notes=("unpublished", "relu")),
     "splitmixer_1024_20_ks9_p14": Reported(notes=("unpublished",)),
-    "convmixer_256_8": Reported("0.60M", "152.6M", "94.17 (CIFAR-10), 73.92 (CIFAR-100)", _SMALL),
-    "splitmixer_i_256_8": Reported("0.28M", "71.8M", "93.91 (CIFAR-10), 72.88 (CIFAR-100)", _SMALL),
+    "convmixer_256_8": Reported("0.60M", "152.6M", "94.17 (CIFAR-10), 73.92 (CIFAR-100)", _CIFAR),
+    "splitmixer_i_256_8": Reported("0.28M", "71.8M", "93.91 (CIFAR-10), 72.88 (CIFAR-100)", _CIFAR),
     "splitmixer_ii_256_8": Reported(
-        "0.17M", "46.2M", "92.25 (CIFAR-10), 70.44 (CIFAR-100)", _SMALL_II
+        "0.17M", "46.2M", "92.25 (CIFAR-10), 70.44 (CIFAR-100)", _CIFAR
     ),
     "splitmixer_iii_256_8": Reported(
-        "0.17M", "79.8M", "92.52 (CIFAR-10), 70.89 (CIFAR-100)", (*_SMALL_II, "shared")
+        "0.17M", "79.8M", "92.52 (CIFAR-10), 70.89 (CIFAR-100)", (*_CIFAR, "shared")
     ),
     "splitmixer_iv_256_8": Reported(
-        "0.31M", "79.8M", "93.38 (CIFAR-10), 71.75 (CIFAR-100)", (*_SMALL_II, "shared")
+        "0.31M", "79.8M", "93.38 (CIFAR-10), 71.75 (CIFAR-100)", (*_CIFAR, "shared")
     ),
     "splitmixer_v_256_8": Reported(notes=("unpublished",)),
     "convmixer_256_8_ks7_p7": Reported(
-        "0.70M", "696M", "74.59 (Food-101), 60.47 (Flowers-102)", _SMALL
+        "0.70M", "696M", "74.59 (Food-101), 60.47 (Flowers-102)", _FOOD
     ),
     "splitmixer_i_256_8_ks7_p7": Reported(
-        "0.34M", "331M", "73.56 (Food-101), 62.03 (Flowers-102)", _SMALL
+        "0.34M", "331M", "73.56 (Food-101), 62.03 (Flowers-102)", _FOOD
     ),
     "splitmixer_ii_256_8_ks7_p7": Reported(
-        "0.24M", "229M", "71.74 (Food-101), 59.33 (Flowers-102)", _SMALL
+        "0.24M", "229M", "71.74 (Food-101), 59.33 (Flowers-102)", _FOOD
     ),
     "splitmixer_iii_256_8_ks7_p7": Reported(
-        "0.24M", "363M", "72.78 (Food-101), 59.00 (Flowers-102)", _SMALL
+        "0.24M", "363M", "72.78 (Food-101), 59.00 (Flowers-102)", _FOOD
     ),
     "splitmixer_iv_256_8_ks7_p7": Reported(
-        "0.37M", "363M", "72.92 (Food-101), 61.51 (Flowers-102)", _SMALL
+        "0.37M", "363M", "72.92 (Food-101), 61.51 (Flowers-102)", _FOOD
     ),
     "splitmixer_v_256_8_ks7_p7": Reported(notes=("unpublished",)),
-    "stridemixer_i_256_8": Reported(notes=("unpublished",)),
-    "stridemixer_iii_256_8": Reported(notes=("unpublished",)),
+    "stridemixer_i_256_8": Reported(notes=("notebook",)),
+    "stridemixer_iii_256_8": Reported(notes=("notebook",)),
     "convmixer_1536_20": Reported("51.6M", "", "81.37", ("convmixer",)),
     "convmixer_768_32": Reported("21.1M", "", "80.16", ("convmixer", "relu")),
     "convmixer_1024_20_ks9_p14": Reported("24.4M", "", "76.94", ("convmixer",)),
