@@ -476,3 +476,16 @@ def test_split_without_a_usable_image_is_refused(tmp_path, image_folder, capsys)
         image.write_text("<html>")
     assert _make(source, tmp_path / "out", "--on-error", "skip") == EXIT_BAD_INPUT
     assert "val: no image is left that can be used" in capsys.readouterr().err
+
+
+def test_plain_jpegs_are_encoded_anew_from_the_pixels_that_pil_decodes(photographs):
+    for photograph in photographs[:3]:
+        data = encode_jpeg(photograph, quality=97)
+        taken = take_in(data, "a.jpg", IntakeConfig(recode=RecodeConfig(quality=85)))
+        by_pil = encode_jpeg(decode(data), quality=85)
+        assert len(taken.data) == pytest.approx(len(by_pil), rel=0.03)
+        errors = [
+            np.subtract(decode(d), decode(data), dtype=int).std() for d in (taken.data, by_pil)
+        ]
+        assert errors[0] == pytest.approx(errors[1], rel=0.03)
+        assert taken.header[:3] == ("JPEG", photograph.shape[1], photograph.shape[0])

@@ -1,8 +1,8 @@
 """Images made anew: resized, re-encoded, or brought to the plain form that every reader knows.
 
-Done by PIL alone, whatever else is installed, because another decoder, filter or encoder would give
-other bytes. Within a few per cent, PIL is as fast as libjpeg-turbo called directly: what it spends
-is spent in that library.
+Done by PIL and simplejpeg alone, whatever else is installed, because another decoder, filter or
+encoder would give other bytes. Both decode with libjpeg-turbo, to the same pixels. simplejpeg is
+faster where nothing lies between decoding and encoding, because PIL keeps four bytes a pixel.
 """
 
 import io
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps, features
 
 from pipeline.formats.image_check import NORMALIZABLE, Note, UnusableImageError, decoded
@@ -46,7 +47,11 @@ class RecodeConfig:
         """What the bytes depend on besides the options; empty if they are kept."""
         if not (self.quality or self.normalize):
             return ""
-        return f"Pillow {Image.__version__}, libjpeg-turbo {features.version('libjpeg_turbo')}"
+        turbo = features.version("libjpeg_turbo")
+        return (
+            f"Pillow {Image.__version__}, libjpeg-turbo {turbo},"
+            f" simplejpeg {simplejpeg.__version__}"
+        )
 
 
 class Recoded(NamedTuple):
@@ -71,6 +76,10 @@ def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig)
     Raises:
         UnusableImageError: if it cannot be decoded.
     """
+    if _is_only_encoded(header, notes, config) and (encoded := _encode_anew(data, config.quality)):
+        if len(encoded) >= len(data):
+            return Recoded(data, header, notes)
+        return Recoded(encoded, read_header(encoded), notes)
     picture = _plain(decoded(data), upright=config.normalize)
     size = _target_size(picture.size, config.resize)
     is_resized = size != picture.size
@@ -82,6 +91,22 @@ def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig)
     dropped = notes & (NORMALIZABLE if config.normalize else NORMALIZABLE & ~Note.ROTATED)
     converted = Note.CONVERTED if dropped else Note(0)
     return Recoded(encoded, read_header(encoded), notes | converted)
+
+
+def _is_only_encoded(header: ImageHeader, notes: Note, config: RecodeConfig) -> bool:
+    """Whether the pixels of a plain JPEG are stored again as they are."""
+    size = (header.width, header.height)
+    is_plain = header.is_common and not notes & NORMALIZABLE
+    return config.quality > 0 and is_plain and _target_size(size, config.resize) == size
+
+
+def _encode_anew(data: bytes, quality: int) -> bytes | None:
+    """Return the same pixels in another quality, None if something is wrong with the data."""
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        return None  # PIL says what is wrong with it, or goes on
+    return simplejpeg.encode_jpeg(pixels, quality, "RGB", "420", fastdct=False)
 
 
 def _plain(image: Image.Image, *, upright: bool) -> Image.Image:
