@@ -2,16 +2,19 @@
 
     python -m benchmarks.data_tables
 
-prints them; they are pasted into the page, and a test holds the page to them.
+writes them between the marks in the page, `<!-- NAME -->` and `<!-- end -->`. A test holds the page
+to the raw results.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_write import CODEC, LIMIT, PEER, table
 
 FOLDER = Path(__file__).parent
+PAGE = FOLDER.parent / "docs" / "shards.md"
 RESULTS = {
     "disk": "write_disk.json",
     "memory": "write_memory.json",
@@ -31,16 +34,34 @@ def tables() -> dict[str, str]:
     """Return all tables in Markdown, by what they are about."""
     disk, memory = read("disk"), read("memory")
     return {
+        "machine": machine_sentence(disk["about"]),
         "pass-through, to a disk": "\n".join(table(disk["pass-through"], LIMIT, PEER)),
         "pass-through, to memory": "\n".join(table(memory["pass-through"], LIMIT, PEER)),
         "the whole program": "\n".join(table(memory["all cores"], LIMIT, PEER, "wall")),
-        "pass-through, seconds that pass": "\n".join(
-            table(memory["pass-through"], LIMIT, PEER, "wall")
-        ),
         "re-encoding, speed": "\n".join(table(memory["re-encoding"], CODEC, "Pillow alone")),
         "re-encoding, cost": recode_table(read("recode")),
         "scale": scale_table(read("scale")),
     }
+
+
+def page(text: str) -> str:
+    """Return `text` with all tables in their places."""
+    found = tables()
+
+    def fill(mark: re.Match[str]) -> str:
+        return f"<!-- {mark[1]} -->\n\n{found[mark[1]]}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- ([^>]+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def machine_sentence(about: Report) -> str:
+    """Return what the figures were measured on."""
+    size = about["bytes"] / about["images"] / 1e3
+    return (
+        f"{about['images']:,} photographs of {size:.0f} kB on average, read from the page cache;"
+        f" {about['cores']} cores of {about['cpu']}, shared with others; {about['date']}, Python"
+        f" {about['python']}, webdataset {about['webdataset']}, Pillow {about['Pillow']}."
+    )
 
 
 def recode_table(report: Report) -> str:
@@ -73,5 +94,4 @@ def scale_table(report: Report) -> str:
 
 
 if __name__ == "__main__":
-    for title, text in tables().items():
-        print(f"{title}\n\n{text}\n")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -67,9 +67,12 @@ def test_every_tool_and_flag_that_is_shown_is_in_its_help(tool):
                 assert flag in shown.stdout
 
 
-@pytest.mark.parametrize("page", PAGES)
+ALL_PAGES = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
 def test_links_and_pictures_lead_somewhere(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+            assert (page.parent / target).exists(), target
