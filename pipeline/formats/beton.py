@@ -170,7 +170,7 @@ class _InlineWriter(DatasetWriter):
 
 
 class _Allocations:
-    """Looks like the allocator's list, of which it uses the end; as objects, a million take 0.4 GB."""
+    """Looks like the list of the allocator; as objects, a million allocations take 0.4 GB."""
 
     def __init__(self) -> None:
         self._numbers = array("Q")
