@@ -141,7 +141,7 @@ class WindowedAMixer(FixedSizeClassifier):
         )
         check_counts(embed_dim=embed_dim, patch_size=patch_size)
         check_ratio("mlp_ratio", mlp_ratio)
-        _check_stages(depths, num_heads, window_sizes)
+        _check_stages(depths=depths, num_heads=num_heads, window_sizes=window_sizes)
         self.grid = patch_grid(self.img_size, patch_size)
         self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=NORM_EPS)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
@@ -237,19 +237,15 @@ def _half_a_window(grid: tuple[int, int], window: tuple[int, int]) -> tuple[int,
     return down, across
 
 
-def _check_stages(
-    depths: Sequence[int], num_heads: Sequence[int], window_sizes: Sequence[int] | None
-) -> None:
-    given = {"depths": depths, "num_heads": num_heads, "window_sizes": window_sizes}
+def _check_stages(**given: Sequence[int] | None) -> None:
+    num_stages = len(WINDOWS_PER_SIDE)
     for name, values in given.items():
-        if values is None:
-            continue
-        check_counts(**{name: values})
-        if isinstance(values, int) or len(values) != len(WINDOWS_PER_SIDE):
-            raise ValueError(
-                f"{name}: give a number for each of the {len(WINDOWS_PER_SIDE)} stages, got"
-                f" {values!r}"
-            )
+        if values is not None:
+            check_counts(**{name: values})
+            if isinstance(values, int) or len(values) != num_stages:
+                raise ValueError(
+                    f"{name}: give a number for each of the {num_stages} stages, got {values!r}"
+                )
 
 
 default_cfgs = generate_default_cfgs(
