@@ -163,12 +163,14 @@ def empty_compiler_cache(device: torch.device) -> Iterator[None]:
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        torch.compile(torch.neg)(torch.ones(64, device=device))
-        yield
-    if before is None:
-        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
-    else:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = before
+        try:
+            torch.compile(torch.neg)(torch.ones(64, device=device))
+            yield
+        finally:
+            if before is None:
+                del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+            else:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = before
 
 
 def _seconds(step: Step, device: torch.device) -> float:

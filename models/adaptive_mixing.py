@@ -72,6 +72,8 @@ class AdaptiveMixing(PositionIndexed):
                 f"num_heads: {num_heads} does not divide the width {dim}; use a divisor, such as"
                 f" {math.gcd(dim, num_heads)}"
             )
+        if dim < POLICY_REDUCTION:
+            raise ValueError(f"embed_dim: must be at least {POLICY_REDUCTION}, got {dim}")
         self.window = window
         self.num_heads = num_heads
         self.bank_size = bank_size
@@ -90,6 +92,11 @@ class AdaptiveMixing(PositionIndexed):
         )
         self.pre_proj = nn.Linear(dim, dim)
         self.post_proj = nn.Linear(dim, dim)
+
+    def init_non_persistent_buffers(self) -> None:
+        """Restore what `to_empty` leaves undefined; see timm's `reinit_non_persistent_buffers`."""
+        if self.bank == "relative":
+            self.relative_position_index.copy_(relative_position_index(self.window))
 
     def forward(self, x: Tensor, separated: Tensor | None = None) -> Tensor:
         """Mix each window.
@@ -177,10 +184,19 @@ class AdaptiveMixing(PositionIndexed):
     def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         """Take the bank of another window, which must be square: a bank does not say its sides."""
         bank = state_dict.get(f"{prefix}weight_bank")
-        if bank is None or bank.shape == self.weight_bank.shape:
+        if bank is None or bank.shape == self.weight_bank.shape or bank.ndim < 2:
             return
-        entries = math.isqrt(bank.shape[-1])
-        side = (entries + 1) // 2 if self.bank == "relative" else entries
+        entries = bank.shape[-1]
+        root = math.isqrt(entries)
+        is_relative = self.bank == "relative"
+        if root**2 != entries or (is_relative and root % 2 == 0):
+            what = "offsets" if is_relative else "tokens"
+            raise ValueError(
+                f"{prefix}weight_bank: {entries} is the number of {what} of no square window. A "
+                "bank does not say the sides of its window, so only those of square windows can be "
+                "resampled; create the model with the img_size that it was trained at"
+            )
+        side = (root + 1) // 2 if is_relative else root
         self.take_bank(state_dict, prefix, window=(side, side))
 
     def take_bank(

@@ -128,7 +128,7 @@ class AMixer(FixedSizeClassifier, PositionIndexed):
             img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
         )
         check_counts(embed_dim=embed_dim, depth=depth, patch_size=patch_size)
-        check_ratio("mlp_ratio", mlp_ratio)
+        check_ratio("mlp_ratio", mlp_ratio, width=embed_dim)
         self.grid = patch_grid(self.img_size, patch_size)
         norm_eps = 1e-6
         self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=norm_eps)

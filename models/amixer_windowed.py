@@ -8,7 +8,6 @@ authors'. Shapes: B images, H W grid, C channels.
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -19,9 +18,7 @@ from models.arguments import Size, check_counts, check_ratio
 from models.classifier import FixedSizeClassifier
 from models.layers import drop_path_rates, init_linear
 from models.registry import create, default_cfg
-
-WINDOWS_PER_SIDE = (8, 4, 1, 1)
-"""Of each stage, at any image size: windows of 7, 7, 14 and 7 tokens a side at 224 pixels."""
+from models.windows import WINDOWS_PER_SIDE, half_a_window, separated_pairs, window_of
 
 SHIFTED_STAGES = 2
 NORM_EPS = 1e-5
@@ -51,9 +48,17 @@ class WindowBlock(Block):
         self.grid = grid
         self.shift = shift
         self.padding = (-grid[0] % mixer.window[0], -grid[1] % mixer.window[1])
-        padded = (grid[0] + self.padding[0], grid[1] + self.padding[1])
-        separated = separated_pairs(padded, mixer.window, shift) if mask_shifted else None
+        separated = self._separated_pairs() if mask_shifted else None
         self.register_buffer("separated", separated, persistent=False)
+
+    def _separated_pairs(self) -> Tensor:
+        padded = (self.grid[0] + self.padding[0], self.grid[1] + self.padding[1])
+        return separated_pairs(padded, self.spatial_mixer.window, self.shift)
+
+    def init_non_persistent_buffers(self) -> None:
+        """Restore what `to_empty` leaves undefined; see timm's `reinit_non_persistent_buffers`."""
+        if self.separated is not None:
+            self.separated.copy_(self._separated_pairs())
 
     def mix(self, x: Tensor) -> Tensor:
         """(B, H, W, C) normalised tokens -> the same shape; zeros pad the grid to whole windows."""
@@ -140,7 +145,7 @@ class WindowedAMixer(FixedSizeClassifier):
             img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
         )
         check_counts(embed_dim=embed_dim, patch_size=patch_size)
-        check_ratio("mlp_ratio", mlp_ratio)
+        check_ratio("mlp_ratio", mlp_ratio, width=embed_dim)
         _check_stages(depths=depths, num_heads=num_heads, window_sizes=window_sizes)
         self.grid = patch_grid(self.img_size, patch_size)
         self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=NORM_EPS)
@@ -156,7 +161,7 @@ class WindowedAMixer(FixedSizeClassifier):
                     dim, window=window, num_heads=heads, bank_size=int(1.5 * heads), mode=mode
                 ),
                 grid=grid,
-                shift=_half_a_window(grid, window) if is_shifted else (0, 0),
+                shift=half_a_window(grid, window) if is_shifted else (0, 0),
                 mask_shifted=mask_shifted_windows and is_shifted,
                 mlp_ratio=mlp_ratio,
                 drop_path=next(rates) if drop_path_rate > 0 else None,
@@ -208,33 +213,6 @@ class WindowedAMixer(FixedSizeClassifier):
                 (r"^norm", (99999,)),
             ],
         }
-
-
-def window_of(
-    grid: tuple[int, int], stage: int, window_sizes: Sequence[int] | None
-) -> tuple[int, int]:
-    """Height and width of a stage's windows in tokens; never larger than its grid."""
-    if window_sizes is None:
-        per_side = WINDOWS_PER_SIDE[stage]
-        return -(-grid[0] // per_side), -(-grid[1] // per_side)
-    return min(window_sizes[stage], grid[0]), min(window_sizes[stage], grid[1])
-
-
-def separated_pairs(
-    grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
-) -> Tensor:
-    """(windows, n, n) bool: exactly one of the two tokens came around the border."""
-    wrapped = [torch.arange(side) >= side - by for side, by in zip(grid, shift, strict=True)]
-    region = 2 * wrapped[0][:, None] + wrapped[1].int()[None, :]  # (H, W)
-    region = region.unflatten(1, (-1, window[1])).unflatten(0, (-1, window[0]))
-    region = region.transpose(1, 2).flatten(2).flatten(0, 1)  # (windows, n)
-    return region[:, :, None] != region[:, None, :]
-
-
-def _half_a_window(grid: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
-    """The shift; none along a side that is a single window."""
-    down, across = (w // 2 if g > w else 0 for g, w in zip(grid, window, strict=True))
-    return down, across
 
 
 def _check_stages(**given: Sequence[int] | None) -> None:

@@ -1,6 +1,8 @@
 """Constructor arguments, checked where a model is built: a wrong one would fail much later."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 Size = int | tuple[int, int]
 
@@ -18,14 +20,28 @@ def check_counts(**values: int | Sequence[int]) -> None:
             raise ValueError(f"{name}: expected whole numbers of at least 1, got {value!r}")
 
 
-def check_ratio(name: str, value: float) -> None:
-    """See that a width in multiples of another is one.
+def check_stages(**values: Sequence[int]) -> None:
+    """See that arguments, given by name, are sequences of whole numbers of at least 1.
 
     Raises:
         ValueError: naming the argument and its value.
     """
-    if not value > 0:
-        raise ValueError(f"{name}: must be above 0, got {value!r}")
+    check_counts(**values)
+    for name, value in values.items():
+        if not isinstance(value, Sequence):
+            raise ValueError(f"{name}: give a sequence, one number for each stage, got {value!r}")
+
+
+def check_ratio(name: str, value: float, *, width: int) -> None:
+    """See that `value` times `width` is a width too.
+
+    Raises:
+        ValueError: naming the argument, its value and the width.
+    """
+    if not (isinstance(value, Real) and 1 <= value * width < math.inf):
+        raise ValueError(
+            f"{name}: must be a number that makes at least 1 channel of {width}, got {value!r}"
+        )
 
 
 def check_rate(name: str, value: float) -> None:
@@ -34,7 +50,7 @@ def check_rate(name: str, value: float) -> None:
     Raises:
         ValueError: naming the argument and its value.
     """
-    if not 0 <= value < 1:
+    if not (isinstance(value, Real) and 0 <= value < 1):
         raise ValueError(f"{name}: must be in [0, 1), got {value!r}")
 
 

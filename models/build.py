@@ -85,12 +85,32 @@ def build_model(
     except TypeError as error:
         raise _refused_keyword(name, error) from error
     if img_size is not None:
-        if isinstance(model, Classifier):
-            model.check_size(img_size, img_size)
+        check_size(model, img_size, img_size)
         cast("TimmModel", model).pretrained_cfg["input_size"] = (3, img_size, img_size)
     if grad_checkpointing:
         _checkpoint_gradients(name, model)
     return model
+
+
+def check_size(model: nn.Module, height: int, width: int) -> None:
+    """See that something is left of images of this size after the first convolution.
+
+    Raises:
+        ValueError: naming the size, the rule and the remedy.
+    """
+    if isinstance(model, Classifier):
+        model.check_size(height, width)
+        return
+    stem = cast("TimmModel", model).pretrained_cfg.get("first_conv")
+    conv = model.get_submodule(stem) if isinstance(stem, str) else None
+    if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
+        return
+    least = [k - 2 * p for k, p in zip(conv.kernel_size, conv.padding, strict=True)]
+    if height < least[0] or width < least[1]:
+        raise ValueError(
+            f"img_size {height}x{width} is too small: the first convolution of "
+            f"{type(model).__name__} needs at least {least[0]}x{least[1]}"
+        )
 
 
 def unknown_variant(name: str) -> str | None:
@@ -138,8 +158,8 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         for layer, specs in cast("TimmModel", model).group_matcher().items()
     }
     paths = [_common_path(names) for names in group_parameters(model, matcher).values()]
-    lists = [_list_of(model, path) for path in dict.fromkeys(paths)]
-    lists = [path for path in dict.fromkeys(lists) if path is not None]
+    # A layer is a member of a list; where it is several members, their common path is the list.
+    lists = _lists(model, [path.rpartition(".")[0] for path in paths]) or _lists(model, paths)
     innermost = [path for path in lists if not any(p.startswith(f"{path}.") for p in lists)]
     blocks = [
         child
@@ -152,12 +172,9 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
     return blocks
 
 
-def _list_of(model: nn.Module, path: str) -> str | None:
-    """The list that the module at `path` is in; or that it is, if a layer is several members."""
-    for candidate in (path.rpartition(".")[0], path):
-        if isinstance(model.get_submodule(candidate), BLOCK_LISTS):
-            return candidate
-    return None
+def _lists(model: nn.Module, paths: list[str]) -> list[str]:
+    distinct = dict.fromkeys(paths)  # in their order
+    return [path for path in distinct if isinstance(model.get_submodule(path), BLOCK_LISTS)]
 
 
 def _common_path(parameters: list[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.arguments import check_counts
+from models.arguments import check_counts, check_ratio
 
 ChannelSplit = Literal["none", "i", "ii", "iii", "iv", "v", "stride"]
 
@@ -66,7 +66,8 @@ def make_channel_mixer(
         check_counts(window=window, stride=stride)
         return SlidingWindow(dim, window, stride)
     segments = SEGMENTS if segments is None else segments
-    if not 1 <= segments <= dim:
+    check_counts(segments=segments)
+    if segments > dim:
         raise ValueError(f"segments: cannot split {dim} channels into {segments}")
     if split == "ii":
         return OneSegment(dim, segments, block)
@@ -85,10 +86,10 @@ def _check_used(split: str, given: Mapping[str, float]) -> None:
 
 
 def _part(dim: int, ratio: float) -> int:
-    part = int(dim * ratio)
-    if not 1 <= part <= dim:
-        raise ValueError(f"ratio: {ratio} of {dim} channels is {part}; use one in (0, 1]")
-    return part
+    check_ratio("ratio", ratio, width=dim)
+    if ratio > 1:
+        raise ValueError(f"ratio: {ratio} of {dim} channels are more than all; use one in (0, 1]")
+    return int(dim * ratio)
 
 
 class AlternatingPart(nn.Module):

@@ -69,6 +69,12 @@ def read_weights(path: Path, *, raw: bool = False) -> Stored:
     content = _read(path)
     candidates = RAW if raw else AVERAGED + RAW
     entry = next((n for n in candidates if isinstance(content.get(n), Mapping) and content[n]), "")
+    averaged = [name for name in AVERAGED if content.get(name)]
+    if raw and averaged and not entry:
+        raise CheckpointError(
+            f"{path}: holds a moving average alone, {averaged[0]}; take it, without asking for raw "
+            "weights"
+        )
     if entry:
         content = cast("Mapping[object, object]", content[entry])
     weights = {}
@@ -109,7 +115,7 @@ def _read(path: Path) -> Mapping[object, object]:
             f"{path}: refused, because it holds {what}, and unpickling that could run any code; "
             "where you trust the file, save its state_dict alone and convert that"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError) as error:
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dictionary, got a {type(content).__name__}")

@@ -19,9 +19,8 @@ from torch import nn
 
 from models import splitmixer
 from models.arguments import Size, as_pair
-from models.build import TimmModel, takes_size, unknown_variant
+from models.build import TimmModel, check_size, input_config, takes_size, unknown_variant
 from models.checkpoint_files import CheckpointError, Stored, Weights
-from models.classifier import Classifier
 from models.resampling import PositionIndexed
 
 MAX_NAMED_KEYS = 5
@@ -55,15 +54,18 @@ def convert(
     """
     if unknown := unknown_variant(name):
         raise CheckpointError(unknown)
+    size = None if img_size is None else as_pair(img_size)
     wanted = dict(arguments)
-    if img_size is not None and takes_size(name):
-        wanted["img_size"] = img_size
+    if size is not None and takes_size(name):
+        wanted["img_size"] = size
     create = cast("Callable[..., nn.Module]", timm.create_model)
     model = create(name, **wanted)
     if (channels := _image_channels(stored, model)) is not None:
         model = create(name, **{**wanted, "in_chans": channels})
-    if img_size is not None and isinstance(model, Classifier):
-        model.check_size(*as_pair(img_size))
+    if size is not None:
+        check_size(model, *size)
+        config = cast("TimmModel", model).pretrained_cfg
+        config["input_size"] = (cast("tuple[int, int, int]", config["input_size"])[0], *size)
     weights = fit(stored, model, name=name)
     model.load_state_dict(weights)
     return weights, model
@@ -78,7 +80,10 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
     weights = _family_filter(model)(stored.weights, model)
     _fit_classifier(weights, model)
     original = dict(weights)
-    odd = _fit_positions(weights, model, path=str(stored.path))
+    try:
+        odd = _fit_positions(weights, model, path=str(stored.path))
+    except ValueError as error:
+        raise CheckpointError(f"{stored.path} does not fit {name} of this size: {error}") from error
     weights |= {key: original[key] for key in odd}
     expected = {key: value.shape for key, value in model.state_dict().items()}
     problems = [
@@ -168,9 +173,10 @@ def _fit_positions(weights: Weights, model: nn.Module, *, path: str) -> list[str
     ]
     if changed and not odd:
         _logger.warning(
-            "%s: made for another image size; %d weights that are indexed by positions are"
-            " resampled",
+            "%s: made for another image size than %dx%d; %d weights that are indexed by positions"
+            " are resampled",
             path,
+            *input_config(model).size,
             len(changed),
         )
     return odd

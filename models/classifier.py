@@ -149,7 +149,7 @@ def _contexts(
 def _keeping_statistics(block: nn.Module) -> Iterator[None]:
     """Undo what recomputing does to BatchNorm's running statistics: they count a batch once."""
     norms = (m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    buffers = [buffer for norm in norms if norm.training for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in buffers]
     try:
         yield
@@ -159,8 +159,11 @@ def _keeping_statistics(block: nn.Module) -> Iterator[None]:
 
 
 def _checked_classes(num_classes: int) -> int:
-    if num_classes < 0:
-        raise ValueError(f"num_classes: must be at least 0 (0: no classifier), got {num_classes}")
+    if not isinstance(num_classes, int) or num_classes < 0:
+        raise ValueError(
+            f"num_classes: must be a whole number of at least 0 (0: no classifier), got "
+            f"{num_classes!r}"
+        )
     return num_classes
 
 

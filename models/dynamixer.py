@@ -166,7 +166,7 @@ class DynaMixer(Pyramid):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        per_stage = per_stage_numbers("segments", segments, len(dims))
+        per_stage = per_stage_numbers("segments", segments, dims)
         if shared and not (column and row):
             raise ValueError("shared: needs both the column and the row branch")
 

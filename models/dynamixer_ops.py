@@ -163,7 +163,9 @@ def make_op(
         check_counts(reduced_dim=reduced_dim)
         return DynamicOp(dim, length, segments, reduced_dim)
     if reduced_dim is not None:
-        raise ValueError(f"reduced_dim: only the dynamic generator has one, not {generator!r}")
+        raise ValueError(
+            f"reduced_dim: only the dynamic generator has one, not {generator!r}; leave it out"
+        )
     if generator == "random":
         return RandomOp(dim, length, segments)
     if generator == "dense":

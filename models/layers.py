@@ -67,8 +67,12 @@ class DropPath(nn.Module):
         # A tensor, because torch.compile specialises on Python floats: one graph per block
         # instead of one per kind of block, and past eight of them it falls back to eager. Whole
         # numbers, because a model in half precision would round a probability by a third.
-        kept_draws = torch.tensor(round((1 - drop_prob) * _DRAWS), dtype=torch.int32)
-        self.register_buffer("kept_draws", kept_draws, persistent=False)
+        self.register_buffer("kept_draws", torch.empty((), dtype=torch.int32), persistent=False)
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Restore what `to_empty` leaves undefined; see timm's `reinit_non_persistent_buffers`."""
+        self.kept_draws.fill_(round((1 - self.drop_prob) * _DRAWS))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any (B, ...) -> the same shape; the identity in evaluation."""
@@ -92,6 +96,8 @@ class Reweight(nn.Module):
 
     def __init__(self, dim: int, num_branches: int) -> None:
         super().__init__()
+        if dim < 4:
+            raise ValueError(f"dims: reweighting needs a width of at least 4, got {dim}")
         self.num_branches = num_branches
         self.fc1 = nn.Linear(dim, dim // 4)
         self.fc2 = nn.Linear(dim // 4, dim * num_branches)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from models.arguments import Size, check_counts, check_ratio
+from models.arguments import Size, check_counts, check_ratio, check_stages
 from models.classifier import FixedSizeClassifier
 from models.layers import (
     ChannelMlp,
@@ -80,8 +80,9 @@ class Pyramid(FixedSizeClassifier):
         super().__init__(
             img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
         )
-        check_counts(depths=depths, dims=dims, patch_size=patch_size)
-        check_ratio("mlp_ratio", mlp_ratio)
+        check_stages(depths=depths, dims=dims)
+        check_counts(patch_size=patch_size)
+        check_ratio("mlp_ratio", mlp_ratio, width=min(dims))
         if not len(depths) == len(dims) == len(transitions) + 1:
             raise ValueError(
                 f"depths {tuple(depths)}, dims {tuple(dims)} and transitions {tuple(transitions)} "
@@ -147,15 +148,19 @@ class Pyramid(FixedSizeClassifier):
         }
 
 
-def per_stage_numbers(name: str, value: Sequence[int] | int, num_stages: int) -> tuple[int, ...]:
-    """One number for each stage, from a sequence or one number for all.
+def per_stage_numbers(
+    name: str, value: Sequence[int] | int, dims: Sequence[int]
+) -> tuple[int, ...]:
+    """One number for each stage, of which there are as many as `dims`, from one number or several.
 
     Raises:
-        ValueError: if the sequence's length is not the number of stages.
+        ValueError: if there is another number of them, or one is less than 1.
     """
-    numbers = (value,) * num_stages if isinstance(value, int) else tuple(value)
-    if len(numbers) != num_stages:
-        raise ValueError(f"{name} {numbers}: give one number for each of the {num_stages} stages")
+    check_stages(dims=dims)
+    check_counts(**{name: value})
+    numbers = (value,) * len(dims) if isinstance(value, int) else tuple(value)
+    if len(numbers) != len(dims):
+        raise ValueError(f"{name} {numbers}: give one number for each of the {len(dims)} stages")
     return numbers
 
 

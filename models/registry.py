@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import cast
 
+import timm
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg
 from torch import nn
@@ -52,13 +53,18 @@ def create(
     `timm.create_model` passed on; the latter win.
     """
     arguments = {**settings, **overrides}
-    img_size = arguments.get("img_size")
-    if img_size is not None:
+    img_size, in_chans = arguments.get("img_size"), arguments.get("in_chans")
+    if img_size is not None or in_chans is not None:
         # timm's resolve_model_data_config reads the input size here and nowhere else.
-        height, width = as_pair(img_size)
-        channels = arguments.get("in_chans") or 3
+        config = timm.get_pretrained_cfg(variant)
+        assert config is not None
+        channels, *size = config.input_size
+        size = size if img_size is None else as_pair(img_size)
         overlay = arguments.get("pretrained_cfg_overlay") or {}
         assert isinstance(overlay, dict)
-        arguments["pretrained_cfg_overlay"] = {"input_size": (channels, height, width), **overlay}
+        arguments["pretrained_cfg_overlay"] = {
+            "input_size": (channels if in_chans is None else in_chans, *size),
+            **overlay,
+        }
     build = cast("Callable[..., nn.Module]", build_model_with_cfg)
     return build(model_class, variant, pretrained, **arguments)

@@ -29,6 +29,9 @@ class PositionIndexed(nn.Module):
 
         Entries that fit, are missing or are wrong in another way are left alone; loading reports
         the latter two. `prefix` is the module's path in the state_dict, with the final dot.
+
+        Raises:
+            ValueError: naming the key, if its grid cannot be known.
         """
         raise NotImplementedError
 
@@ -42,7 +45,10 @@ class PositionIndexed(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        self.fit_positions(state_dict, prefix)
+        try:
+            self.fit_positions(state_dict, prefix)
+        except ValueError as error:
+            error_msgs.append(str(error))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

@@ -102,7 +102,7 @@ class ViP(Pyramid):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        groups = per_stage_numbers("segment_dim", segment_dim, len(dims))
+        groups = per_stage_numbers("segment_dim", segment_dim, dims)
 
         def make_mixer(stage: int, dim: int, grid: tuple[int, int]) -> nn.Module:
             return WeightedPermuteMlp(dim, grid, groups[stage])

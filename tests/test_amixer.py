@@ -16,7 +16,8 @@ from models.adaptive_mixing import (
     relative_position_index,
 )
 from models.amixer import AMixer, Block, checkpoint_filter_fn
-from models.amixer_windowed import WindowBlock, WindowedAMixer, window_of
+from models.amixer_windowed import WindowBlock, WindowedAMixer
+from models.windows import window_of
 
 MODES = get_args(MixingMode)
 # Both sides are float64 and differ in the order of additions only.

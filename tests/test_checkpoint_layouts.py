@@ -209,7 +209,7 @@ def test_safetensors_need_not_be_called_so(weights, tmp_path):
 
 def test_raw_weights_that_are_not_there_are_not_offered(weights, tmp_path):
     path = save({"state_dict_ema": weights}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"files with one of state_dict, model$"):
+    with pytest.raises(CheckpointError, match=r"a moving average alone, state_dict_ema; take it"):
         read_weights(path, raw=True)
 
 
@@ -236,7 +236,7 @@ def test_one_block_of_another_grid_is_misshapen_and_all_are_resampled_aloud(tmp_
     arguments = {"depths": (1, 1, 1, 1)}
     stored = read_weights(save(small.state_dict(), tmp_path / "a.pth"))
     convert(stored, name, arguments=arguments)
-    assert "a.pth: made for another image size; 8 weights" in caplog.text
+    assert "a.pth: made for another image size than 224x224; 8 weights" in caplog.text
     weights = timm.create_model(name, **arguments).state_dict()
     weights["network.1.0.attn.mlp_h.weight"] = torch.randn(432, 432)
     stored = read_weights(save(weights, tmp_path / "b.pth"))
@@ -287,3 +287,15 @@ def test_a_checkpoint_of_another_model_is_refused(weights, tmp_path):
         convert(stored, "splitmixer_i_256_8")
     with pytest.raises(CheckpointError, match="unknown variant 'dynamixer_micro'; did you mean"):
         convert(stored, "dynamixer_micro")
+
+
+def test_a_file_that_was_cut_off_and_a_name_that_timm_would_not_load_are_refused(
+    weights, tmp_path, capsys
+):
+    path = save(weights, tmp_path / "a.pth")
+    arguments = [str(path), "--model", NAME, "--out"]
+    assert convert_checkpoint.main([*arguments, str(tmp_path / "b.bin")]) == 2
+    assert "b.bin: timm loads safetensors by their suffix" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:50_000])
+    assert convert_checkpoint.main([*arguments, str(tmp_path / "b.safetensors")]) == 2
+    assert "a.pth: not a readable checkpoint" in capsys.readouterr().err

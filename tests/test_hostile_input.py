@@ -489,3 +489,13 @@ def test_plain_jpegs_are_encoded_anew_from_the_pixels_that_pil_decodes(photograp
         ]
         assert errors[0] == pytest.approx(errors[1], rel=0.03)
         assert taken.header[:3] == ("JPEG", photograph.shape[1], photograph.shape[0])
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "../../.."])
+def test_a_link_to_where_the_images_lie_brings_no_other_class_in(image_folder, tmp_path, target):
+    source = shutil.copytree(image_folder, tmp_path / "in")
+    folder = sorted((source / "train").iterdir())[2]
+    (folder / "loop").symlink_to(target)
+    scan = scan_class_folders(source / "train")
+    assert [(p.kind, p.where) for p in scan.problems] == [("circular link", f"{folder.name}/loop")]
+    assert len(scan) == 62

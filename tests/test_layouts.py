@@ -542,3 +542,19 @@ def test_two_keys_of_one_file_are_refused(sorted_folder, tmp_path):
     keys = [*scan.keys.to_pylist()[:-2], "a%41~", "a%2541~"]
     with pytest.raises(DataError, match="two keys stand for one file"):
         write_class_folders(replace(scan, keys=pa.array(keys)), tmp_path / "val", print)
+
+
+@pytest.mark.parametrize("stray", ["-1", "1.0", "one"])
+def test_a_stray_label_among_numbers_makes_no_names_of_them(image_folder, tmp_path, stray):
+    files = sorted((image_folder / "train").glob("*/*"))
+    write_list(tmp_path / "train.csv", list(zip(files, [*"0123", stray], strict=False)))
+    with pytest.raises(DataError, match=rf"4 labels are numbers, and '{stray}' is not"):
+        find_layout(image_folder, lists={"train": tmp_path / "train.csv"})
+
+
+def test_a_line_without_a_label_is_a_bad_line(image_folder, tmp_path):
+    files = sorted((image_folder / "train").glob("*/*"))
+    write_list(tmp_path / "train.csv", list(zip(files, ["0", "1", ""], strict=False)))
+    layout = find_layout(image_folder, lists={"train": tmp_path / "train.csv"})
+    scan = layout.splits["train"]()
+    assert (len(scan), problems_of(scan)) == (2, {("bad line", "train.csv:4")})

@@ -525,3 +525,17 @@ def test_sizes_that_are_none_are_refused(image_folder, text, capsys):
     with pytest.raises(SystemExit):
         main([str(image_folder), "--shard-size", text])
     assert "a size is a number with a unit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter"])
+def test_finished_output_without_a_shard_is_not_called_complete(
+    image_folder, shards, tmp_path, capsys, damage
+):
+    output = shutil.copytree(shards, tmp_path / "out")
+    path = output / "train" / "train-000002.tar"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-512])
+    assert _make(image_folder, output, *SMALL_SHARDS) == EXIT_OUTPUT
+    assert "train-000002.tar: is missing, or has not the" in capsys.readouterr().err

@@ -1,10 +1,14 @@
 """The rule by which weights that are indexed by positions go to another grid."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
 
-import models  # noqa: F401 (registers them)
+from models.adaptive_mixing import AdaptiveMixing
+from models.checkpoint_files import CheckpointError, Stored
+from models.checkpoints import convert
 from models.dynamixer_ops import make_op
 from models.resampling import resample
 from models.vip import PermuteLinear
@@ -112,8 +116,24 @@ def test_banks_are_resampled_from_a_grid_that_is_not_square(bank):
         torch.testing.assert_close(taken.reshape(expected.shape), expected)
 
 
-def test_a_bank_of_a_window_that_cannot_be_square_is_no_weight_of_another():
+def test_a_bank_of_a_window_that_cannot_be_square_is_refused_in_words():
     wide = timm.create_model("amixer_t", depths=(1, 1, 1, 1), img_size=(64, 96))
     square = timm.create_model("amixer_t", depths=(1, 1, 1, 1), img_size=96)
-    with pytest.raises(RuntimeError, match=r"size mismatch for .*weight_bank"):
+    rule = r"layers\.2\.blocks\.0\.spatial_mixer\.weight_bank: 77 is the number of offsets of no sq"
+    with pytest.raises(RuntimeError, match=rule):
         square.load_state_dict(wide.state_dict())
+    stored = Stored(path=Path("a.pth"), entry="", weights=wide.state_dict())
+    arguments = {"depths": (1, 1, 1, 1)}
+    with pytest.raises(
+        CheckpointError, match=r"a\.pth does not fit amixer_t of .*only those of sq"
+    ):
+        convert(stored, "amixer_t", arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("bank", "shape"), [("relative", (3, 64)), ("absolute", (3, 18, 18)), ("relative", ())]
+)
+def test_a_bank_of_no_window_is_not_loaded(bank, shape):
+    mixer = AdaptiveMixing(8, window=(3, 3), num_heads=2, bank_size=3, bank=bank)
+    with pytest.raises(RuntimeError, match="weight_bank"):
+        mixer.load_state_dict({**mixer.state_dict(), "weight_bank": torch.zeros(shape)})

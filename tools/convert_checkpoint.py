@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     source: Path = arguments.file
     output: Path = arguments.out or source.with_suffix(".safetensors")
+    if output.suffix != ".safetensors":
+        return refuse(f"{output}: timm loads safetensors by their suffix; name it .safetensors")
     if output.exists() and (not arguments.force or output.samefile(source)):
         return refuse(f"{output}: exists; name another file with --out, or add --force")
     size = None if arguments.img_size is None else (arguments.img_size[0], arguments.img_size[-1])

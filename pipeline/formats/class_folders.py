@@ -128,6 +128,10 @@ class _Walk:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        # A link to where the images lie would bring other classes, or splits, into this one.
+        resolved = Path(root).resolve()
+        above = (path.stat() for path in (resolved, *resolved.parents))
+        self._above = tuple((status.st_dev, status.st_ino) for status in above)
         self.problems: list[Problem] = []
         self.ignored: Counter[str] = Counter()
 
@@ -143,7 +147,7 @@ class _Walk:
 
     def read_class(self, name: str, *, exists: bool) -> list[_Entry]:
         """Return the entries of one class, sorted by key."""
-        entries = sorted(self._files(name, ())) if exists else []
+        entries = sorted(self._files(name, self._above)) if exists else []
         if not entries:
             kind = "empty class" if exists else "missing class"
             detail = "no images in it" if exists else "the training split has it"

@@ -117,6 +117,13 @@ def find_finished(conversion: Conversion) -> Manifest | None:
             f"{conversion.place}: holds shards made from {other};"
             " choose another --output, or remove that folder"
         )
+    for shard in manifest["shards"] if conversion.remote is None else ():
+        path = conversion.folder / shard["name"]
+        if not path.is_file() or path.stat().st_size != shard["bytes"]:
+            raise OutputError(
+                f"{path}: is missing, or has not the {shard['bytes']} bytes that it was written"
+                " with; tools/check_data.py --repair SOURCE makes it again"
+            )
     if manifest["left_out"] and conversion.writing.on_error == "fail":
         raise UnusableInputError([Problem(**left_out) for left_out in manifest["left_out"]])
     return manifest

@@ -40,6 +40,7 @@ def list_classes(path: Path) -> tuple[str, ...]:
     if not labels:
         raise DataError(f"{path}: no line of the form path,label in it")
     if not _are_numbers(labels):
+        _refuse_strays(path, labels)
         return tuple(sorted(labels))
     count = max(map(int, labels)) + 1
     if count > _MAX_CLASSES:
@@ -51,13 +52,23 @@ def list_classes(path: Path) -> tuple[str, ...]:
     return tuple(f"{label:0{len(str(count - 1))}d}" for label in range(count))
 
 
+def _refuse_strays(path: Path, labels: set[str]) -> None:
+    """Refuse a list of numbers with something else in it, which would make names of them all."""
+    others = sorted(label for label in labels if not _are_numbers({label}))
+    if 2 * len(others) < len(labels):
+        raise DataError(
+            f"{path}: {len(labels) - len(others)} labels are numbers, and {others[0]!r} is not;"
+            " labels are all numbers from 0 on, or names"
+        )
+
+
 def has_numbers(path: Path) -> bool:
     """Whether the labels of a list are numbers, all of them: then they are no names."""
     return _are_numbers(_labels(path))
 
 
 def _labels(path: Path) -> set[str]:
-    return {row[1].strip() for _, row in _rows(path) if len(row) == 2}
+    return {row[1].strip() for _, row in _rows(path) if len(row) == 2} - {""}
 
 
 def _are_numbers(labels: set[str]) -> bool:
@@ -78,7 +89,7 @@ def scan_list(path: Path, *, root: Path, classes: Sequence[str], numbered: bool)
     names = map(str, range(len(classes))) if numbered else classes
     by_name = {name: label for label, name in enumerate(names)}
     for line, row in _rows(path):
-        if len(row) != 2:
+        if len(row) != 2 or not row[1].strip():
             listing.report("bad line", f"{path.name}:{line}", f"expected path,label, got {row}")
             continue
         place, text = row[0], row[1].strip()
