@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ import models
 from benchmarks.machine import machine
 from benchmarks.model_cost import PEAKS, macs, parameters, products
 from benchmarks.model_speed_table import render
-from benchmarks.model_timing import PLAIN_MODULES, Settings, make_runs, median_ratio
+from benchmarks.model_timing import (
+    PLAIN_MODULES,
+    Settings,
+    empty_compiler_cache,
+    make_runs,
+    median_ratio,
+)
 from tools import bench_model, model_zoo
 from tools.paper_figures import NOTES, REPORTED
 
@@ -128,6 +135,17 @@ AUTHORS_MACS = {
 @pytest.mark.parametrize("name", AUTHORS_MACS)
 def test_multiply_adds_are_the_authors(name):
     assert int(committed_rows()[name]["macs"]) / 1e9 == pytest.approx(AUTHORS_MACS[name], rel=2e-4)
+
+
+@pytest.mark.parametrize("before", [None, "/somewhere"])
+def test_the_compilers_cache_is_put_back_even_after_a_failure(before, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if before:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    with pytest.raises(ZeroDivisionError), empty_compiler_cache(torch.device("cpu")):
+        _ = 1 // (os.environ["TORCHINDUCTOR_CACHE_DIR"] == before)
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
 
 
 def test_every_note_is_used():
