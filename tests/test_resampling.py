@@ -131,9 +131,14 @@ def test_a_bank_of_a_window_that_cannot_be_square_is_refused_in_words():
 
 
 @pytest.mark.parametrize(
-    ("bank", "shape"), [("relative", (3, 64)), ("absolute", (3, 18, 18)), ("relative", ())]
+    ("bank", "shape", "message"),
+    [
+        ("relative", (3, 64), "64 is the number of offsets of no square window"),
+        ("absolute", (3, 18, 18), "18 is the number of tokens of no square window"),
+        ("relative", (), "size mismatch for weight_bank"),
+    ],
 )
-def test_a_bank_of_no_window_is_not_loaded(bank, shape):
+def test_a_bank_of_no_window_is_not_loaded(bank, shape, message):
     mixer = AdaptiveMixing(8, window=(3, 3), num_heads=2, bank_size=3, bank=bank)
-    with pytest.raises(RuntimeError, match="weight_bank"):
+    with pytest.raises(RuntimeError, match=message):
         mixer.load_state_dict({**mixer.state_dict(), "weight_bank": torch.zeros(shape)})
