@@ -14,31 +14,20 @@ from safetensors.torch import load_file, save_file
 from models.checkpoint_files import CheckpointError, read_weights
 from models.checkpoints import convert
 from tests import authors_weights
-from tests.small_models import randomise
+from tests.small_checkpoints import NAME, assert_same, save, weights_of
 from tools import convert_checkpoint
 
-NAME = "dynamixer_nano"
 CONVMIXER = "convmixer_256_8"
 
 
 @pytest.fixture(scope="module")
 def weights():
-    return randomise(timm.create_model(NAME, num_classes=4), seed=1).state_dict()
+    return weights_of(seed=1)
 
 
 @pytest.fixture(scope="module")
 def averaged():
-    return randomise(timm.create_model(NAME, num_classes=4), seed=2).state_dict()
-
-
-def save(content, path):
-    torch.save(content, path)
-    return path
-
-
-def assert_same(actual, expected):
-    assert actual.keys() == expected.keys()
-    assert all(torch.equal(actual[key], value) for key, value in expected.items())
+    return weights_of(seed=2)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])

@@ -4,28 +4,15 @@ import re
 
 import pytest
 import timm
-import torch
 from safetensors.torch import load_file
 
-from tests.small_models import randomise
+from tests.small_checkpoints import NAME, assert_same, save, weights_of
 from tools import convert_checkpoint
-
-NAME = "dynamixer_nano"
 
 
 @pytest.fixture(scope="module")
 def weights():
-    return randomise(timm.create_model(NAME, num_classes=4), seed=1).state_dict()
-
-
-def save(content, path):
-    torch.save(content, path)
-    return path
-
-
-def assert_same(actual, expected):
-    assert actual.keys() == expected.keys()
-    assert all(torch.equal(actual[key], value) for key, value in expected.items())
+    return weights_of(seed=1)
 
 
 def test_an_existing_output_is_kept_unless_forced(weights, tmp_path, capsys):
