@@ -12,7 +12,7 @@ from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
 
-from models.arguments import as_pair
+from models.arguments import as_pair, check_rate
 from models.classifier import Classifier
 
 BLOCK_LISTS = (nn.Sequential, nn.ModuleList)
@@ -72,10 +72,9 @@ def build_model(
         raise ValueError(f"model.name: {unknown}")
     if num_classes < 1:
         raise ValueError(f"model.num_classes: must be at least 1, got {num_classes}")
-    if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
-        raise ValueError(f"model.drop_path_rate: must be in [0, 1), got {drop_path_rate}")
-    if img_size is not None:
-        as_pair(img_size)
+    if drop_path_rate is not None:
+        check_rate("model.drop_path_rate", drop_path_rate)
+    size = None if img_size is None else as_pair(img_size)
     wanted = {"img_size": img_size, "drop_path_rate": drop_path_rate}
     given = {key: value for key, value in wanted.items() if value is not None}
     if img_size is not None and not takes_size(name):
@@ -84,20 +83,26 @@ def build_model(
         model = timm.create_model(name, num_classes=num_classes, **given)
     except TypeError as error:
         raise _refused_keyword(name, error) from error
-    if img_size is not None:
-        check_size(model, img_size, img_size)
-        cast("TimmModel", model).pretrained_cfg["input_size"] = (3, img_size, img_size)
+    if size is not None:
+        take_size(model, size)
     if grad_checkpointing:
         _checkpoint_gradients(name, model)
     return model
 
 
-def check_size(model: nn.Module, height: int, width: int) -> None:
-    """See that something is left of images of this size after the first convolution.
+def take_size(model: nn.Module, size: tuple[int, int]) -> None:
+    """Say in the model's configuration that its images are of `size`, (height, width).
 
     Raises:
-        ValueError: naming the size, the rule and the remedy.
+        ValueError: if nothing is left of them after the first convolution.
     """
+    _check_size(model, *size)
+    config = cast("TimmModel", model).pretrained_cfg
+    channels, *_ = cast("tuple[int, int, int]", config["input_size"])
+    config["input_size"] = (channels, *size)
+
+
+def _check_size(model: nn.Module, height: int, width: int) -> None:
     if isinstance(model, Classifier):
         model.check_size(height, width)
         return

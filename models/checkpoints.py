@@ -19,7 +19,7 @@ from torch import nn
 
 from models import splitmixer
 from models.arguments import Size, as_pair
-from models.build import TimmModel, check_size, input_config, takes_size, unknown_variant
+from models.build import TimmModel, input_config, take_size, takes_size, unknown_variant
 from models.checkpoint_files import CheckpointError, Stored, Weights
 from models.resampling import PositionIndexed
 
@@ -63,9 +63,7 @@ def convert(
     if (channels := _image_channels(stored, model)) is not None:
         model = create(name, **{**wanted, "in_chans": channels})
     if size is not None:
-        check_size(model, *size)
-        config = cast("TimmModel", model).pretrained_cfg
-        config["input_size"] = (cast("tuple[int, int, int]", config["input_size"])[0], *size)
+        take_size(model, size)
     weights = fit(stored, model, name=name)
     model.load_state_dict(weights)
     return weights, model
