@@ -145,11 +145,16 @@ def check_output(conversion: Conversion) -> Manifest | None:
 
 def _refuse_other_content(folder: Path) -> None:
     if folder.exists() and not (folder / PARTS_FOLDER).exists() and any(folder.iterdir()):
-        raise OutputError(
-            f"{folder}: is not empty, and there is no conversion in it to go on with; choose"
-            f" another --output; or, if it holds shards without their {MANIFEST_NAME}, restore that"
-            " from a copy, or remove the folder"
-        )
+        raise other_content(str(folder))
+
+
+def other_content(place: str) -> OutputError:
+    """Return what to say of an output that holds something, and no conversion."""
+    return OutputError(
+        f"{place}: is not empty, and there is no conversion in it to go on with; choose another"
+        f" --output; or, if it holds shards without their {MANIFEST_NAME}, restore that from a"
+        " copy, or remove the folder"
+    )
 
 
 def _refuse_other_state(conversion: Conversion, path: Path) -> None:

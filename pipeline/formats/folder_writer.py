@@ -6,7 +6,6 @@ earlier run left is kept if its bytes are the right ones: after a power cut, a f
 length may be full of zeros.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ import numpy as np
 from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.files import PART_SUFFIX
 from pipeline.formats.keys import member_extension, sample_key
-from pipeline.formats.locks import OutputError, lock, lock_file
+from pipeline.formats.locks import OutputError, locked
 from pipeline.formats.scan import Problem, Scan
 from pipeline.formats.shard_writer import Progress
 from pipeline.formats.source import DataError
@@ -46,8 +45,7 @@ def write_class_folders(scan: Scan, folder: Path, progress: Progress) -> None:
     _check_distinct(file_paths(scan))
     unfinished = folder.with_name(folder.name + PART_SUFFIX)
     unfinished.mkdir(parents=True, exist_ok=True)
-    with lock_file(unfinished / _LOCK_NAME) as held:
-        lock(held, fcntl.LOCK_EX, f"{unfinished}: another process is writing there")
+    with locked(unfinished / _LOCK_NAME, f"{unfinished}: another process is writing there"):
         for name in scan.classes:
             (unfinished / _safe_name(name)).mkdir(exist_ok=True)
         problems = list(_write_all(scan, unfinished, progress))

@@ -53,6 +53,18 @@ def lock_file(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of the file at `path` alone.
+
+    Raises:
+        OutputError: saying `refusal`, if a process holds it that is not about to leave.
+    """
+    with lock_file(path) as descriptor:
+        lock(descriptor, fcntl.LOCK_EX, refusal)
+        yield
+
+
 def lock(descriptor: int, kind: int, refusal: str) -> None:
     """Take a lock, of the `kind` fcntl.LOCK_EX or LOCK_SH.
 

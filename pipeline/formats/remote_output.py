@@ -6,7 +6,6 @@ shards that are being written; a file of the same size, but without blocks, stan
 is stored. What matters is in the store, so a run on any machine goes on with what others began.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.formats.conversion import Conversion, identity
-from pipeline.formats.convert import STATE_NAME
+from pipeline.formats.convert import STATE_NAME, other_content
 from pipeline.formats.files import write_atomically
 from pipeline.formats.index import INDEX_NAME
-from pipeline.formats.locks import OutputError, lock, lock_file
+from pipeline.formats.locks import OutputError, locked
 from pipeline.formats.manifest import MANIFEST_NAME
 from pipeline.formats.parts import COUNT_NAME, WHOLE, Part, read_count
 from pipeline.formats.pieces import PARTS_FOLDER
@@ -43,9 +42,7 @@ def staged(conversion: Conversion, part: Part) -> Iterator[None]:
     """
     folder, remote = conversion.folder, conversion.remote
     assert remote is not None
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock_file(folder.with_suffix(".lock")) as staging:
-        lock(staging, fcntl.LOCK_EX, f"{remote.url}: another process is writing shards there")
+    with _staging_held(folder, remote):
         _fetch_state(remote, folder, conversion, part)
         yield
         _store_result(remote, folder)
@@ -55,30 +52,32 @@ def staged(conversion: Conversion, part: Part) -> Iterator[None]:
 @contextmanager
 def looked_at(conversion: Conversion) -> Iterator[None]:
     """Fetch what is known of a remote output into a folder for the moment; nothing is stored."""
-    remote = conversion.remote
+    folder, remote = conversion.folder, conversion.remote
     assert remote is not None
     sizes = {file.path: file.size for file in remote.files()}
-    conversion.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock_file(conversion.folder.with_suffix(".lock")) as staging:
-        lock(staging, fcntl.LOCK_EX, f"{remote.url}: another process is writing shards there")
-        shutil.rmtree(conversion.folder, ignore_errors=True)
+    with _staging_held(folder, remote):
+        shutil.rmtree(folder, ignore_errors=True)
         for name in (MANIFEST_NAME, f"{PARTS_FOLDER}/{STATE_NAME}"):
             if name in sizes:
-                (conversion.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(conversion.folder / name, remote.read(name))
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(folder / name, remote.read(name))
         _refuse_other_content(remote, sizes)
         yield
-        shutil.rmtree(conversion.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _staging_held(folder: Path, remote: RemoteFolder) -> Iterator[None]:
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refusal = f"{remote.url}: another process is writing shards there"
+    with locked(folder.with_suffix(".lock"), refusal):
+        yield
 
 
 def _refuse_other_content(remote: RemoteFolder, sizes: dict[str, int]) -> None:
     is_ours = MANIFEST_NAME in sizes or any(p.startswith(f"{PARTS_FOLDER}/") for p in sizes)
     if sizes and not is_ours:
-        raise OutputError(
-            f"{remote.url}: is not empty, and there is no conversion in it to go on with; choose"
-            f" another --output; or, if it holds shards without their {MANIFEST_NAME}, restore that"
-            " from a copy, or remove the folder"
-        )
+        raise other_content(remote.url)
 
 
 def _fetch_state(remote: RemoteFolder, folder: Path, conversion: Conversion, part: Part) -> None:
