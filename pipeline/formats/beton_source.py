@@ -16,10 +16,9 @@ from zlib_ng import zlib_ng
 
 from pipeline.formats.beton_layout import BetonTables, read_tables
 from pipeline.formats.index import INDEX_NAME, Index, read_index
-from pipeline.formats.source import DataError, Sample
+from pipeline.formats.source import MAX_CLASSES, DataError, Sample
 
 _KEY_DIGITS = 9
-_MAX_CLASSES = 1_000_000
 """Of a file without names; more comes from damage, and would fill the memory with numbers."""
 
 
@@ -167,7 +166,7 @@ def _order_of(path: Path, tables: BetonTables, index: Index) -> NDArray[np.int64
 
 def _named_classes(path: Path, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if names is None:
-        if count > _MAX_CLASSES:
+        if count > MAX_CLASSES:
             raise DataError(f"{path}: a label of {count - 1}: damaged, or not the index of a class")
         digits = len(str(count - 1))
         return tuple(f"{label:0{digits}d}" for label in range(count))

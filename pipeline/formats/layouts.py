@@ -15,7 +15,7 @@ from pipeline.formats.converted import scan_beton, scan_shards
 from pipeline.formats.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
 from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
-from pipeline.formats.sample_list import has_numbers, is_list, list_classes, scan_list
+from pipeline.formats.sample_list import is_list, list_classes, scan_list
 from pipeline.formats.scan import Scan
 from pipeline.formats.source import DataError
 
@@ -133,12 +133,8 @@ def _listed(source: Path, classes: Sequence[str] | None) -> Layout | None:
 def _lists(root: Path, lists: Mapping[str, Path], classes: Sequence[str] | None) -> Layout:
     # The training split says which classes there are, as it does for folders.
     first = lists.get("train", next(iter(lists.values())))
-    names = classes or list_classes(first)
-
-    def scan(path: Path) -> Scan:
-        numbered = has_numbers(path if classes else first)
-        return scan_list(path, root=root, classes=names, numbered=numbered)
-
+    names, numbered = (classes, None) if classes else list_classes(first)
+    scan = partial(scan_list, root=root, classes=names, numbered=numbered)
     return Layout(f"{root}, listed", {split: partial(scan, path) for split, path in lists.items()})
 
 

@@ -10,11 +10,10 @@ from pipeline.formats.class_folders import FileReader
 from pipeline.formats.keys import sample_key
 from pipeline.formats.listing import Listing
 from pipeline.formats.scan import Scan
-from pipeline.formats.source import DataError
+from pipeline.formats.source import MAX_CLASSES, DataError
 
 _HEADER = ["path", "label"]
 _LONGEST_HEADER = 100
-_MAX_CLASSES = 1_000_000
 
 
 def is_list(path: Path) -> bool:
@@ -30,8 +29,10 @@ def _start_of(path: Path) -> bytes:
         return file.read(_LONGEST_HEADER)
 
 
-def list_classes(path: Path) -> tuple[str, ...]:
-    """Return the names of the classes in a list: sorted; if all labels are numbers, 0 to the last.
+def list_classes(path: Path) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the classes in a list, and whether its labels are numbers.
+
+    Names are sorted. Labels that are all numbers are no names: the classes are 0 to the last.
 
     Raises:
         DataError: if it has no line that can be used.
@@ -41,20 +42,20 @@ def list_classes(path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: no line of the form path,label in it")
     if not _are_numbers(labels):
         _refuse_strays(path, labels)
-        return tuple(sorted(labels))
+        return tuple(sorted(labels)), False
     count = max(map(int, labels)) + 1
-    if count > _MAX_CLASSES:
+    if count > MAX_CLASSES:
         raise DataError(
             f"{path}: its labels are numbers, so {count - 1} stands for {count:,} classes, more"
-            f" than {_MAX_CLASSES:,}; number them from 0, or put a letter before those that are"
+            f" than {MAX_CLASSES:,}; number them from 0, or put a letter before those that are"
             " names"
         )
-    return tuple(f"{label:0{len(str(count - 1))}d}" for label in range(count))
+    return tuple(f"{label:0{len(str(count - 1))}d}" for label in range(count)), True
 
 
 def _refuse_strays(path: Path, labels: set[str]) -> None:
     """Refuse a list of numbers with something else in it, which would make names of them all."""
-    others = sorted(label for label in labels if not _are_numbers({label}))
+    others = sorted(label for label in labels if not _is_number(label))
     if 2 * len(others) < len(labels):
         raise DataError(
             f"{path}: {len(labels) - len(others)} labels are numbers, and {others[0]!r} is not;"
@@ -62,30 +63,33 @@ def _refuse_strays(path: Path, labels: set[str]) -> None:
         )
 
 
-def has_numbers(path: Path) -> bool:
-    """Whether the labels of a list are numbers, all of them: then they are no names."""
-    return _are_numbers(_labels(path))
-
-
 def _labels(path: Path) -> set[str]:
     return {row[1].strip() for _, row in _rows(path) if len(row) == 2} - {""}
 
 
 def _are_numbers(labels: set[str]) -> bool:
-    # A number of thousands of digits is none that Python would read.
-    return all(label.isascii() and label.isdecimal() and len(label) < 20 for label in labels)
+    return all(map(_is_number, labels))
 
 
-def scan_list(path: Path, *, root: Path, classes: Sequence[str], numbered: bool) -> Scan:
+def _is_number(label: str) -> bool:
+    # One of thousands of digits is none that Python would read.
+    return label.isascii() and label.isdecimal() and len(label) < 20
+
+
+def scan_list(
+    path: Path, *, root: Path, classes: Sequence[str], numbered: bool | None = None
+) -> Scan:
     """List the images that the file at `path` names.
 
     Args:
         path: of the list.
         root: what the paths in it are relative to.
         classes: names of the classes.
-        numbered: whether labels are positions in `classes`, or else names in it.
+        numbered: whether labels are positions in `classes`, or else names in it; None: positions if
+            all labels of this list are numbers.
     """
     listing = Listing()
+    numbered = _are_numbers(_labels(path)) if numbered is None else numbered
     names = map(str, range(len(classes))) if numbered else classes
     by_name = {name: label for label, name in enumerate(names)}
     for line, row in _rows(path):
@@ -93,7 +97,7 @@ def scan_list(path: Path, *, root: Path, classes: Sequence[str], numbered: bool)
             listing.report("bad line", f"{path.name}:{line}", f"expected path,label, got {row}")
             continue
         place, text = row[0], row[1].strip()
-        label = by_name.get(str(int(text)) if numbered and _are_numbers({text}) else text)
+        label = by_name.get(str(int(text)) if numbered and _is_number(text) else text)
         if label is None:
             first, last = (0, len(classes) - 1) if numbered else (classes[0], classes[-1])
             known = f"there are {len(classes)} classes, from {first} to {last}"

@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_CLASSES = 1_000_000
+"""More, where labels are numbers, is damage or names taken for numbers."""
+
 
 class DataError(ValueError):
     """Data that cannot be used. The message names the file, the value, the rule, the remedy."""
