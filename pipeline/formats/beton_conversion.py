@@ -10,7 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
 from itertools import islice
@@ -25,7 +25,7 @@ from zlib_ng import zlib_ng
 from pipeline.formats.beton import ENCODER, PageOverflowError, StoredImage, encode, write_file
 from pipeline.formats.beton_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, BetonConfig
 from pipeline.formats.beton_layout import BetonTables, read_tables
-from pipeline.formats.conversion import ESTIMATED_FROM, Conversion
+from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import RunJobs
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.image_check import UnusableImageError
@@ -63,12 +63,10 @@ class BetonConversion(Conversion):
 
     def planned_bytes(self) -> int:
         """Return the size of the file, estimated from images all over the source."""
-        # Nothing is put aside for an estimate.
-        job = replace(self.job(self.plan(), 0), config=replace(self.writing, on_error="fail"))
-        stride = max(1, len(job.labels) // ESTIMATED_FROM)
-        encoded = (_encode(job, self.beton, e) for e in islice(entries(job), 0, None, stride))
+        job = self.some_job()
+        encoded = (_encode(job, self.beton, entry) for entry in entries(job))
         sizes = [len(found.image.data) for found in encoded if isinstance(found, _Encoded)]
-        return int(np.mean(sizes) * len(job.labels)) + 2 * MIN_PAGE_BYTES if sizes else 0
+        return int(np.mean(sizes) * len(self.scan)) + 2 * MIN_PAGE_BYTES if sizes else 0
 
     def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
         """Return what the file takes on the disk."""

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pipeline.formats.remote import RemoteFolder
 
 
-ESTIMATED_FROM = 200
-"""Images, at least, from which a size is estimated."""
+_ESTIMATED_FROM = 200
 
 
 class UnusableInputError(DataError):
@@ -96,11 +95,14 @@ class Conversion:
     def _shard_bytes(self, sizes: NDArray[np.int64]) -> int:
         return shard_bytes(sizes, json_member=self.writing.json_member)
 
-    def _mean_encoded_bytes(self) -> int:
-        some = np.arange(0, len(self.scan), max(1, len(self.scan) // ESTIMATED_FROM))
+    def some_job(self) -> ShardJob:
+        """Return a job of images from all over the source, for an estimate."""
+        some = np.arange(0, len(self.scan), max(1, len(self.scan) // _ESTIMATED_FROM))
         job = self.job(Plan(some, np.array([0, len(some)])), 0)
-        job = replace(job, config=replace(job.config, on_error="fail"))  # nothing is put aside
-        lengths = []
+        return replace(job, config=replace(job.config, on_error="fail"))  # nothing is put aside
+
+    def _mean_encoded_bytes(self) -> int:
+        job, lengths = self.some_job(), []
         for entry in entries(job):
             with suppress(UnusableImageError):
                 lengths.append(len(load(job, entry).data))

@@ -28,8 +28,10 @@ def take_in(data: bytes, location: str, config: IntakeConfig) -> Recoded:
         raise UnusableImageError("not an image", str(error)) from error
     notes = unusual(header, location)
     is_converted = must_convert(config.recode, notes)
-    # Converting decodes anyway, and makes a JPEG of whatever PIL can read.
-    check_usable(header, data, must_load=not is_converted, decode=config.verify)
+    # Converting decodes anyway, and makes a JPEG of whatever PIL can read; but of the damage to a
+    # JPEG only a strict decoder tells.
+    decode = config.verify and (header.format == "JPEG" or not is_converted)
+    check_usable(header, data, must_load=not is_converted, decode=decode)
     if is_converted:
         return convert(data, header, notes, config.recode)
     return Recoded(data, header, notes)

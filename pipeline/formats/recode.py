@@ -43,9 +43,14 @@ class RecodeConfig:
             raise ValueError("resizing encodes anew: say with which quality, such as 90")
 
     @property
+    def makes_jpegs(self) -> bool:
+        """Whether all that is stored is a JPEG, made here or plain as it came."""
+        return self.quality > 0 or self.normalize
+
+    @property
     def codec(self) -> str:
         """What the bytes depend on besides the options; empty if they are kept."""
-        if not (self.quality or self.normalize):
+        if not self.makes_jpegs:
             return ""
         turbo = features.version("libjpeg_turbo")
         return (
@@ -76,16 +81,16 @@ def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig)
     Raises:
         UnusableImageError: if it cannot be decoded.
     """
-    if _is_only_encoded(header, notes, config) and (encoded := _encode_anew(data, config.quality)):
-        if len(encoded) >= len(data):
-            return Recoded(data, header, notes)
-        return Recoded(encoded, read_header(encoded), notes)
-    picture = _plain(decoded(data), upright=config.normalize)
-    size = _target_size(picture.size, config.resize)
-    is_resized = size != picture.size
-    if is_resized:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)  # widened to the scale: no alias
-    encoded = _encode(picture if picture.mode == "RGB" else picture.convert("RGB"), config)
+    encoded, is_resized = None, False
+    if _is_only_encoded(header, notes, config):
+        encoded = _encode_anew(data, config.quality)
+    if encoded is None:
+        picture = _plain(decoded(data), upright=config.normalize)
+        size = _target_size(picture.size, config.resize)
+        if is_resized := size != picture.size:
+            # Widened to the scale: no alias.
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+        encoded = _encode(picture if picture.mode == "RGB" else picture.convert("RGB"), config)
     if not (is_resized or notes & NORMALIZABLE) and len(encoded) >= len(data):
         return Recoded(data, header, notes)
     dropped = notes & (NORMALIZABLE if config.normalize else NORMALIZABLE & ~Note.ROTATED)

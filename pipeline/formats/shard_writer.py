@@ -154,7 +154,7 @@ def _reading_ahead(job: ShardJob) -> Iterator[ShardJob]:
 
 
 def _extension(job: ShardJob, entry: Entry, image: Recoded) -> str:
-    if job.config.intake.recode.codec:
+    if job.config.intake.recode.makes_jpegs:
         return "jpg"
     return member_extension(entry.location) or usual_extension(image.header.format)
 
