@@ -20,7 +20,7 @@ from pipeline.formats.image_check import UnusableImageError, check_usable
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.manifest import FileFacts, Manifest
-from pipeline.formats.sample_writer import DALI_INDEX_VERSION, label_members
+from pipeline.formats.sample_writer import DALI_INDEX_VERSION, dali_line, label_members
 from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress
 from pipeline.formats.tar_writer import BLOCK
@@ -205,11 +205,6 @@ def _check_dali_index(job: CheckJob) -> list[Problem]:
 
 def _is_dali_line(line: str, row: dict[str, int | str]) -> bool:
     """Whether `line` is of the sample; members that no reader of DALI's takes do not count."""
-    offset, length, key = int(row["offset"]), int(row["length"]), row["key"]
-    cls = offset + length + -length % BLOCK + BLOCK
-    extension = line.partition(" ")[0]
-    wanted = (
-        f"{extension} {offset} {length} {key}.{extension}"
-        f" cls {cls} {len(str(row['label']))} {key}.cls i4 {cls + _LABEL_BYTES} 4 {key}.i4"
-    )
+    numbers = (int(row[name]) for name in ("offset", "length", "label"))
+    wanted = dali_line(str(row["key"]), line.partition(" ")[0], *numbers)
     return line == wanted or line.startswith(f"{wanted} json ")

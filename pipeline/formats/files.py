@@ -10,6 +10,11 @@ PART_SUFFIX = ".part"
 """Of files that are not complete yet."""
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name, perhaps from elsewhere, is that of a file in the same folder."""
+    return name == Path(name).name and "\0" not in name and name not in ("", ".", "..")
+
+
 def part_path(path: Path) -> Path:
     """Return the name under which this process writes `path`.
 

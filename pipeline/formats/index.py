@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from pipeline.formats.files import finish_part, part_path
+from pipeline.formats.files import finish_part, is_plain_name, part_path
 from pipeline.formats.source import DataError
 
 INDEX_NAME = "index.arrow"
@@ -133,7 +133,7 @@ def _impossible(index: Index) -> str:
     """Say what in an index no program of ours writes; it may come from anybody, anywhere."""
     names = [shard.name for shard in index.shards]
     for name in names:
-        if name != Path(name).name or "\0" in name or name in ("", ".", ".."):
+        if not is_plain_name(name):
             return f"the shard name {name!r} is not that of a file in the same folder"
     if len(set(names)) < len(names):
         return "two shards have the same name"

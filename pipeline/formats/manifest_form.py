@@ -7,9 +7,10 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
-from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from pipeline.formats.files import is_plain_name
 
 CHECKSUM_KEY: Final = "sha256"
 
@@ -54,7 +55,7 @@ def shard_name_fault(names: list[str]) -> str:
     if not names:
         return "shards has none"
     for name in names:
-        if name != Path(name).name or name in ("", "..") or "\0" in name:
+        if not is_plain_name(name):
             return f"the shard {name!r} is not a file in the same folder"
     return ""
 

@@ -17,6 +17,7 @@ from pipeline.formats.recode import Recoded
 from pipeline.formats.tar_writer import BLOCK, FixedMembers, TarWriter, padded, tar_header
 
 DALI_INDEX_VERSION = "v1.2"
+_LABELS_BYTES = 4 * BLOCK  # two members of a header and a block of content
 
 
 class _Row(NamedTuple):
@@ -85,16 +86,20 @@ class SampleWriter:
 
 
 def _dali_line(row: _Row) -> str:
-    key, extension = row.key, row.extension
-    after = row.offset + row.length
-    cls = after + -after % BLOCK + BLOCK
-    line = (
-        f"{extension} {row.offset} {row.length} {key}.{extension}"
-        f" cls {cls} {len(str(row.label))} {key}.cls i4 {cls + 2 * BLOCK} 4 {key}.i4"
-    )
+    line = dali_line(row.key, row.extension, row.offset, row.length, row.label)
     if row.json_length:
-        line += f" json {cls + 4 * BLOCK} {row.json_length} {key}.json"
+        json = row.offset + row.length + -row.length % BLOCK + _LABELS_BYTES + BLOCK
+        line += f" json {json} {row.json_length} {row.key}.json"
     return line
+
+
+def dali_line(key: str, extension: str, offset: int, length: int, label: int) -> str:
+    """Return DALI's line of a sample with an image and its label members."""
+    cls = offset + length + -length % BLOCK + BLOCK
+    return (
+        f"{extension} {offset} {length} {key}.{extension}"
+        f" cls {cls} {len(str(label))} {key}.cls i4 {cls + 2 * BLOCK} 4 {key}.i4"
+    )
 
 
 @lru_cache(maxsize=4096)
