@@ -9,12 +9,12 @@ import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.adaptive_mixing import AdaptiveMixing, Bank, MixingMode
-from models.arguments import Size, check_counts, check_ratio
-from models.classifier import FixedSizeClassifier
-from models.layers import ChannelMlp, DropPath, PatchEmbed, drop_path_rates, init_linear
+from models.layers.adaptive_mixing import AdaptiveMixing, Bank, MixingMode
+from models.layers.arguments import Size, check_counts, check_ratio
+from models.layers.basic import ChannelMlp, DropPath, PatchEmbed, drop_path_rates, init_linear
+from models.layers.classifier import FixedSizeClassifier
+from models.layers.resampling import PositionIndexed, announce, resample
 from models.registry import create, default_cfg
-from models.resampling import PositionIndexed, announce, resample
 
 AUTHORS_BUFFERS = ("attn_mask", "relative_position_index")
 """In the authors' checkpoints, but functions of the architecture."""
@@ -218,7 +218,7 @@ def patch_grid(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The authors' weights for `model`: without their buffers, which the architecture determines.
 
-    Weights of another image size are resampled when they are loaded (`models.resampling`).
+    Weights of another image size are resampled when they are loaded (`models.layers.resampling`).
     """
     return {key: w for key, w in state_dict.items() if key.split(".")[-1] not in AUTHORS_BUFFERS}
 

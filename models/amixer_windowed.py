@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.adaptive_mixing import AdaptiveMixing, MixingMode
 from models.amixer import Block, NormedPatchEmbed, checkpoint_filter_fn, patch_grid
-from models.arguments import Size, check_counts, check_ratio
-from models.classifier import FixedSizeClassifier
-from models.layers import drop_path_rates, init_linear
+from models.layers.adaptive_mixing import AdaptiveMixing, MixingMode
+from models.layers.amixer_windows import WINDOWS_PER_SIDE, half_a_window, separated_pairs, window_of
+from models.layers.arguments import Size, check_counts, check_ratio
+from models.layers.basic import drop_path_rates, init_linear
+from models.layers.classifier import FixedSizeClassifier
 from models.registry import create, default_cfg
-from models.windows import WINDOWS_PER_SIDE, half_a_window, separated_pairs, window_of
 
 SHIFTED_STAGES = 2
 NORM_EPS = 1e-5

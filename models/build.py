@@ -12,8 +12,8 @@ from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
 
-from models.arguments import as_pair, check_rate
-from models.classifier import Classifier
+from models.layers.arguments import as_pair, check_rate
+from models.layers.classifier import Classifier
 
 BLOCK_LISTS = (nn.Sequential, nn.ModuleList)
 

@@ -18,10 +18,10 @@ from timm.models.convmixer import ConvMixer
 from torch import nn
 
 from models import splitmixer
-from models.arguments import Size, as_pair
 from models.build import TimmModel, input_config, take_size, takes_size, unknown_variant
 from models.checkpoint_files import CheckpointError, Stored, Weights
-from models.resampling import PositionIndexed
+from models.layers.arguments import Size, as_pair
+from models.layers.resampling import PositionIndexed
 
 MAX_NAMED_KEYS = 5
 

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.arguments import Size
-from models.dynamixer_ops import Generator, MixingOp, make_op
-from models.layers import Reweight, weighted_sum
-from models.pyramid import Pyramid, per_stage_numbers
+from models.layers.arguments import Size
+from models.layers.basic import Reweight, weighted_sum
+from models.layers.mixing_matrices import Generator, MixingOp, make_op
+from models.layers.pyramid import Pyramid, per_stage_numbers
 from models.registry import create, default_cfg
 
 

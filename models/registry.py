@@ -8,7 +8,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg
 from torch import nn
 
-from models.arguments import as_pair
+from models.layers.arguments import as_pair
 
 
 def default_cfg(

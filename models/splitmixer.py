@@ -1,8 +1,8 @@
 """SplitMixer and StrideMixer: ConvMixer with its two convolutions split (Borji and Lin, 2022).
 
 A block's k x k depthwise convolution becomes 1 x k and k x 1, its 1x1 convolution works on parts of
-the channels (`models.channel_splits`). With nothing split this is ConvMixer, "Patches are all you
-need?", https://arxiv.org/abs/2201.09792. Attribute names are the authors'.
+the channels (`models.layers.channel_splits`). With nothing split this is ConvMixer, "Patches are
+all you need?", https://arxiv.org/abs/2201.09792. Attribute names are the authors'.
 """
 
 import re
@@ -13,10 +13,10 @@ from typing import Literal
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.arguments import Size, as_pair, check_counts
-from models.channel_splits import ChannelSplit, make_channel_mixer
-from models.classifier import Classifier
-from models.layers import DropPath, drop_path_rates
+from models.layers.arguments import Size, as_pair, check_counts
+from models.layers.basic import DropPath, drop_path_rates
+from models.layers.channel_splits import ChannelSplit, make_channel_mixer
+from models.layers.classifier import Classifier
 from models.registry import create, default_cfg
 
 Activation = Literal["gelu", "relu"]

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.arguments import Size
-from models.layers import Reweight, weighted_sum
-from models.pyramid import Pyramid, per_stage_numbers
+from models.layers.arguments import Size
+from models.layers.basic import Reweight, weighted_sum
+from models.layers.pyramid import Pyramid, per_stage_numbers
+from models.layers.resampling import PositionIndexed, announce, resample
 from models.registry import create, default_cfg
-from models.resampling import PositionIndexed, announce, resample
 
 
 class PermuteLinear(nn.Linear, PositionIndexed):

@@ -10,14 +10,10 @@ from torch.nn import functional as F
 
 import models  # noqa: F401  registers the names
 from benchmarks.plain_amixer import PlainAMixer, PlainWindowedAMixer
-from models.adaptive_mixing import (
-    AdaptiveMixing,
-    MixingMode,
-    relative_position_index,
-)
 from models.amixer import AMixer, Block, checkpoint_filter_fn
 from models.amixer_windowed import WindowBlock, WindowedAMixer
-from models.windows import window_of
+from models.layers.adaptive_mixing import AdaptiveMixing, MixingMode, relative_position_index
+from models.layers.amixer_windows import window_of
 
 MODES = get_args(MixingMode)
 # Both sides are float64 and differ in the order of additions only.

@@ -14,6 +14,7 @@ LEVELS = {
     "pipeline.formats": 1,
     "pipeline.augment": 1,
     "pipeline.loaders": 2,
+    "models.layers": 1,
     "models": 2,
     "trainer": 3,
     "trainer.recipe": 4,

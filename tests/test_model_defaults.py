@@ -12,7 +12,7 @@ from timm.data import resolve_model_data_config
 from timm.optim import param_groups_layer_decay
 
 import models
-from models.layers import DropPath
+from models.layers.basic import DropPath
 from tests.small_models import make
 
 AMIXERS = ("amixer_deit_s", "amixer_t", "amixer_s", "amixer_b")

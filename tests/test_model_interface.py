@@ -13,7 +13,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from models.build import build_model, compile_in_place, input_config
-from models.layers import DropPath
+from models.layers.basic import DropPath
 from tests.small_models import NAMES, NUM_CLASSES, images, make, randomise
 
 CONVOLUTIONAL = ("splitmixer_i", "stridemixer_i", "convmixer")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.layers import softmax
+from models.layers.basic import softmax
 from tests.small_models import NAMES, images, make, randomise
 
 # A number of bfloat16 has 8 bits, one of float16 11: relative steps of 2^-8 and 2^-11. A network

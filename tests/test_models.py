@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import models
-from models.layers import DropPath, drop_path_rates
+from models.layers.basic import DropPath, drop_path_rates
 from tests.small_models import NAMES, images, make, make_plain, randomise, settings
 
 # Both sides are float64 and differ in the order of additions only.
@@ -153,7 +153,7 @@ def test_other_image_sizes_work(name, size):
 
 
 def test_weights_of_another_image_size_are_resampled_as_they_are_loaded(name, caplog):
-    caplog.set_level(logging.INFO, "models.resampling")
+    caplog.set_level(logging.INFO, "models.layers.resampling")
     small, large = randomise(make(name)).eval(), make(name, img_size=112).eval()
     large.load_state_dict(small.state_dict())
     pixels = large.state_dict()

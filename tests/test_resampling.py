@@ -6,11 +6,11 @@ import pytest
 import timm
 import torch
 
-from models.adaptive_mixing import AdaptiveMixing
 from models.checkpoint_files import CheckpointError, Stored
 from models.checkpoints import convert
-from models.dynamixer_ops import make_op
-from models.resampling import resample
+from models.layers.adaptive_mixing import AdaptiveMixing
+from models.layers.mixing_matrices import make_op
+from models.layers.resampling import resample
 from models.vip import PermuteLinear
 from tests.small_models import randomise
 

@@ -8,8 +8,8 @@ from torch import nn
 
 import models  # noqa: F401  registers the names
 from benchmarks.plain_splitmixer import PlainSplitMixer
-from models import channel_splits
-from models.channel_splits import SlidingWindow, make_channel_mixer
+from models.layers import channel_splits
+from models.layers.channel_splits import SlidingWindow, make_channel_mixer
 from models.splitmixer import SplitMixer, checkpoint_filter_fn
 
 # Both sides are float64 and differ in the order of additions only.

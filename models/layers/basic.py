@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.arguments import check_rate
+from models.layers.arguments import check_rate
 
 
 class PatchEmbed(nn.Module):

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.arguments import check_counts
-from models.layers import softmax
-from models.resampling import PositionIndexed, announce, resample
+from models.layers.arguments import check_counts
+from models.layers.basic import softmax
+from models.layers.resampling import PositionIndexed, announce, resample
 
 MixingMode = Literal[
     "linear-softmax",

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from models.arguments import Size, check_counts, check_ratio, check_stages
-from models.classifier import FixedSizeClassifier
-from models.layers import (
+from models.layers.arguments import Size, check_counts, check_ratio, check_stages
+from models.layers.basic import (
     ChannelMlp,
     Downsample,
     DropPath,
@@ -19,6 +18,7 @@ from models.layers import (
     drop_path_rates,
     init_linear,
 )
+from models.layers.classifier import FixedSizeClassifier
 
 MixerFactory = Callable[[int, int, tuple[int, int]], nn.Module]
 """(stage, width, token grid) -> the mixer of one block of that stage."""

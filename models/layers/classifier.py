@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.arguments import Size, as_pair, check_counts, check_rate
+from models.layers.arguments import Size, as_pair, check_counts, check_rate
 
 
 class Classifier(nn.Module):

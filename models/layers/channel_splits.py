@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.arguments import check_counts, check_ratio
+from models.layers.arguments import check_counts, check_ratio
 
 ChannelSplit = Literal["none", "i", "ii", "iii", "iv", "v", "stride"]
 

@@ -1,0 +1,10 @@
+"""What the model families are built of; knows no family.
+
+- `basic`: patch embedding, MLP, stochastic depth, reweighting of branches.
+- `arguments`: constructor arguments, checked. `classifier`: what timm expects of a classifier.
+- `pyramid`: the two-stage trunk of Vision Permutator and DynaMixer.
+- `mixing_matrices`: DynaMixer's operation and those of its ablation.
+- `adaptive_mixing`, `amixer_windows`: AMixer's token mixer, and where its windows lie.
+- `channel_splits`: SplitMixer's channel mixers.
+- `resampling`: weights of one token grid, brought to another.
+"""
