@@ -1,6 +1,6 @@
 """How fast are loaders? Ours beside what others use, on the same photographs and cores.
 
-    python benchmarks/bench_loader.py IMAGES --output benchmarks/loader_speed.json
+    python benchmarks/bench_loader.py IMAGES --output benchmarks/results/loader_speed.json
 
 IMAGES is a folder of class folders with real photographs. Every loader makes batches of 64 training
 images (random resized crop to 224 pixels, flip), uint8 unless its name says otherwise, with as many

@@ -1,4 +1,4 @@
-"""The tables of docs/shards.md, from the raw results of this folder.
+"""The tables of docs/shards.md, from the raw results in results/.
 
     python -m benchmarks.data_tables
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks.bench_write import CODEC, LIMIT, PEER, table
 
-FOLDER = Path(__file__).parent
-PAGE = FOLDER.parent / "docs" / "shards.md"
+RESULTS_FOLDER = Path(__file__).parent / "results"
+PAGE = RESULTS_FOLDER.parents[1] / "docs" / "shards.md"
 RESULTS = {
     "disk": "write_disk.json",
     "memory": "write_memory.json",
@@ -27,7 +27,7 @@ Report = dict[str, Any]
 
 def read(name: str) -> Report:
     """Return the raw results of one benchmark."""
-    return json.loads((FOLDER / RESULTS[name]).read_text(encoding="utf-8"))
+    return json.loads((RESULTS_FOLDER / RESULTS[name]).read_text(encoding="utf-8"))
 
 
 def tables() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The table of docs/model_speed.md, from the raw results that tools/bench_model.py writes."""
+"""The table of docs/model_speed.md, from the raw results that benchmarks/bench_model.py writes."""
 
 import statistics
 from typing import Any
@@ -11,10 +11,11 @@ Report = dict[str, Any]
 INTRODUCTION = """\
 # Model speed
 
-Made by `python -m tools.bench_model --table docs/model_speed.md --results benchmarks/model_speed*`
-from the raw results of `tools/bench_model.py`. Each model runs four ways, taking turns in one
+Made by
+`python -m benchmarks.bench_model --table docs/model_speed.md --results benchmarks/results/model_speed*`
+from the raw results of `benchmarks/bench_model.py`. Each model runs four ways, taking turns in one
 process, with the same weights and images and without stochastic depth: the paper's definition
-transcribed (`benchmarks/plain_*.py`), eager and in the layout of the published code; ours, eager;
+transcribed (`benchmarks/plain/`), eager and in the layout of the published code; ours, eager;
 ours, compiled as a whole; and ours, compiled block by block. A step of training is a forward and a
 backward pass with cross entropy, without the optimizer. A figure like 1.30x is how many times as
 fast as plain a step is: the median of the ratios within the rounds.

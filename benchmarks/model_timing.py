@@ -34,11 +34,11 @@ Step = Callable[[], None]
 VARIANTS = ("plain", "ours", "whole", "blocks")
 
 PLAIN_MODULES = {
-    "models.dynamixer": "benchmarks.plain_dynamixer",
-    "models.vip": "benchmarks.plain_vip",
-    "models.amixer": "benchmarks.plain_amixer",
-    "models.amixer_windowed": "benchmarks.plain_amixer",
-    "models.splitmixer": "benchmarks.plain_splitmixer",
+    "models.dynamixer": "benchmarks.plain.dynamixer",
+    "models.vip": "benchmarks.plain.vip",
+    "models.amixer": "benchmarks.plain.amixer",
+    "models.amixer_windowed": "benchmarks.plain.amixer",
+    "models.splitmixer": "benchmarks.plain.splitmixer",
 }
 
 PRODUCT_OPS = {

@@ -123,7 +123,9 @@ def unknown_variant(name: str) -> str | None:
     if timm.is_model(name):
         return None
     close = difflib.get_close_matches(name, timm.list_models(), n=3)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see tools/model_zoo.py"
+    hint = (
+        f"did you mean {' or '.join(map(repr, close))}?" if close else "docs/model_zoo.md lists all"
+    )
     return f"unknown variant {name!r}; {hint}"
 
 

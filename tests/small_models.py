@@ -11,12 +11,12 @@ import models
 NUM_CLASSES = 7
 
 PLAIN = {
-    "dynamixer": "benchmarks.plain_dynamixer",
-    "vip": "benchmarks.plain_vip",
-    "amixer": "benchmarks.plain_amixer",
-    "splitmixer": "benchmarks.plain_splitmixer",
-    "convmixer": "benchmarks.plain_splitmixer",
-    "stridemixer": "benchmarks.plain_splitmixer",
+    "dynamixer": "benchmarks.plain.dynamixer",
+    "vip": "benchmarks.plain.vip",
+    "amixer": "benchmarks.plain.amixer",
+    "splitmixer": "benchmarks.plain.splitmixer",
+    "convmixer": "benchmarks.plain.splitmixer",
+    "stridemixer": "benchmarks.plain.splitmixer",
 }
 
 ONE_OF_EACH_FAMILY = (

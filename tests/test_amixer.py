@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import models  # noqa: F401  registers the names
-from benchmarks.plain_amixer import PlainAMixer, PlainWindowedAMixer
+from benchmarks.plain.amixer import PlainAMixer, PlainWindowedAMixer
 from models.amixer import AMixer, Block, checkpoint_filter_fn
 from models.amixer_windowed import WindowBlock, WindowedAMixer
 from models.layers.adaptive_mixing import AdaptiveMixing, MixingMode, relative_position_index

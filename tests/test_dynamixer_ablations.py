@@ -1,6 +1,6 @@
 """DynaMixer's ablations: each, and each with each other, is the paper's equations.
 
-The oracle, `benchmarks/plain_dynamixer.py`, imports nothing from `models` and has the same keys.
+The oracle, `benchmarks/plain/dynamixer.py`, imports nothing from `models` and has the same keys.
 """
 
 import itertools
@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.plain_dynamixer import PlainDynaMixer
+from benchmarks.plain.dynamixer import PlainDynaMixer
 from models.dynamixer import DynaMix, DynaMixer
 from tests.small_models import randomise
 

@@ -22,7 +22,7 @@ def name(request):
             r"model\.name: unknown variant 'dynamixer_x'; did you mean 'dynamixer_",
         ),
         ("vip_s8", {}, r"unknown variant 'vip_s8'; did you mean .*'vip_s"),
-        ("qqqqqqqq", {}, r"unknown variant 'qqqqqqqq'; see tools/model_zoo\.py"),
+        ("qqqqqqqq", {}, r"unknown variant 'qqqqqqqq'; docs/model_zoo\.md lists all"),
         (
             "convmixer_768_32",
             {"drop_path_rate": 0.1},

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import models
+from benchmarks import bench_model, model_zoo
 from benchmarks.machine import machine
 from benchmarks.model_cost import PEAKS, macs, parameters, products
 from benchmarks.model_speed_table import render
@@ -21,11 +22,10 @@ from benchmarks.model_timing import (
     make_runs,
     median_ratio,
 )
-from tools import bench_model, model_zoo
-from tools.paper_figures import NOTES, REPORTED
+from benchmarks.paper_figures import NOTES, REPORTED
 
 DOCS = Path(__file__).parents[1] / "docs"
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+RESULTS = sorted((DOCS.parent / "benchmarks" / "results").glob("model_speed*.json"))
 
 
 def committed_rows() -> dict[str, dict[str, str]]:
@@ -213,7 +213,7 @@ def test_every_family_has_a_plain_transcription():
     assert {f"models.{family}" for family in models.FAMILIES} == set(PLAIN_MODULES)
 
 
-@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("model_speed*.json")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
 def test_committed_speeds_are_in_the_committed_table(path):
     report = json.loads(path.read_text(encoding="utf-8"))
     table = (DOCS / "model_speed.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from benchmarks.plain_splitmixer import PlainSplitMixer
+from benchmarks.plain.splitmixer import PlainSplitMixer
 from models import splitmixer
 from models.build import input_config
 from tests import authors_weights

@@ -7,7 +7,7 @@ from timm.models.convmixer import ConvMixer
 from torch import nn
 
 import models  # noqa: F401  registers the names
-from benchmarks.plain_splitmixer import PlainSplitMixer
+from benchmarks.plain.splitmixer import PlainSplitMixer
 from models.layers import channel_splits
 from models.layers.channel_splits import SlidingWindow, make_channel_mixer
 from models.splitmixer import SplitMixer, checkpoint_filter_fn

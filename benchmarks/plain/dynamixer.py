@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.plain_pyramid import PlainPyramid, ThreeBranches
+from benchmarks.plain.pyramid import PlainPyramid, ThreeBranches
 
 SIZES = {
     "dynamixer_s": {

@@ -6,7 +6,7 @@ are those of `models.vip`. Shapes: B images, H W grid, C channels, g groups of n
 
 from torch import Tensor, nn
 
-from benchmarks.plain_pyramid import PlainPyramid, ThreeBranches
+from benchmarks.plain.pyramid import PlainPyramid, ThreeBranches
 
 SIZES = {
     "vip_s14": {

@@ -1,8 +1,8 @@
 """All models in one table: parameters, multiply-adds, and what their papers report.
 
-    python -m tools.model_zoo                 # prints the table
-    python -m tools.model_zoo --write docs    # and writes model_zoo.md and model_zoo.csv there
-    python -m tools.model_zoo --throughput    # and times every model on this machine
+    python -m benchmarks.model_zoo                 # prints the table
+    python -m benchmarks.model_zoo --write docs    # and writes model_zoo.md and model_zoo.csv there
+    python -m benchmarks.model_zoo --throughput    # and times every model on this machine
 
 It needs a checkout, since the transcriptions of the papers in `benchmarks/` are not in the wheel.
 """
@@ -21,14 +21,14 @@ import models
 from benchmarks.machine import machine
 from benchmarks.model_cost import macs, parameters
 from benchmarks.model_timing import input_size, make_ours, make_plain
+from benchmarks.paper_figures import NOTES, REPORTED, Reported
 from pipeline.formats.files import write_atomically
-from tools.paper_figures import NOTES, REPORTED, Reported
 
 INTRODUCTION = """\
 # Models
 
-Made by `python -m tools.model_zoo --write docs`. Parameters and multiply-adds (MACs) are counted by
-us, for the input size and the number of classes given. A MAC is one term of a matrix product or a
+Made by `python -m benchmarks.model_zoo --write docs`. Parameters and multiply-adds (MACs) are
+counted by us, for the input size and the number of classes given. A MAC is one term of a matrix product or a
 convolution in the forward pass of one image, as the paper defines the model (the FLOPs that
 `torch.utils.flop_counter` counts, halved); normalisation, activations and pooling are not counted.
 The three columns on the right are **the papers'**, from their text, README or slides, and were not

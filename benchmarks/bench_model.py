@@ -1,12 +1,12 @@
 """How fast is a model, and how near its limits? Inference and training steps, four ways.
 
-    python -m tools.bench_model amixer_t splitmixer_i_256_8 --output benchmarks/model_speed.json
-    python -m tools.bench_model --table docs/model_speed.md --results benchmarks/model_speed*.json
+    python -m benchmarks.bench_model amixer_t splitmixer_i_256_8 --output RESULTS.json
+    python -m benchmarks.bench_model --table docs/model_speed.md --results RESULTS.json ...
 
 Compared, interleaved in one process: the plain transcription of the paper, eager; ours, eager;
 ours compiled as a whole, and block by block. On a CPU the clock is CPU time, which other programs
 disturb little; on a GPU it is the wall clock. The first form writes raw results, the second makes
-the table. It needs a checkout, since `benchmarks/` is not part of the wheel.
+the table.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help="registered models; see tools/model_zoo.py")
+    parser.add_argument("names", nargs="*", help="registered models; see benchmarks/model_zoo.py")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--batch-size", type=_positive, default=8)
     parser.add_argument("--rounds", type=_positive, default=11)

@@ -1,0 +1,1 @@
+"""What is measured against peers and papers; never shipped, and nothing shipped imports it."""
