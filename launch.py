@@ -73,7 +73,7 @@ def _run(recipe: Recipe) -> int:
 
     import torch.distributed as dist
 
-    from pipeline.formats.source import DataError
+    from pipeline.errors import DataError
     from trainer.assembly import train
     from trainer.checkpoint import CheckpointError
     from trainer.engine import init_process_group

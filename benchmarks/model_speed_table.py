@@ -8,11 +8,12 @@ from benchmarks.model_timing import median_ratio
 Report = dict[str, Any]
 
 
-INTRODUCTION = """\
+COMMAND = "python -m benchmarks.bench_model --table docs/model_speed.md --results"
+INTRODUCTION = f"""\
 # Model speed
 
 Made by
-`python -m benchmarks.bench_model --table docs/model_speed.md --results benchmarks/results/model_speed*`
+`{COMMAND} benchmarks/results/model_speed*`
 from the raw results of `benchmarks/bench_model.py`. Each model runs four ways, taking turns in one
 process, with the same weights and images and without stochastic depth: the paper's definition
 transcribed (`benchmarks/plain/`), eager and in the layout of the published code; ours, eager;

@@ -28,9 +28,10 @@ INTRODUCTION = """\
 # Models
 
 Made by `python -m benchmarks.model_zoo --write docs`. Parameters and multiply-adds (MACs) are
-counted by us, for the input size and the number of classes given. A MAC is one term of a matrix product or a
-convolution in the forward pass of one image, as the paper defines the model (the FLOPs that
-`torch.utils.flop_counter` counts, halved); normalisation, activations and pooling are not counted.
+counted by us, for the input size and the number of classes given. A MAC is one term of a matrix
+product or a convolution in the forward pass of one image, as the paper defines the model (the FLOPs
+that `torch.utils.flop_counter` counts, halved); normalisation, activations and pooling are not
+counted.
 The three columns on the right are **the papers'**, from their text, README or slides, and were not
 reproduced here; top-1 accuracy is on ImageNet-1k unless another data set is named.
 """

@@ -14,19 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.errors import DataError, OutputError, UnusableInputError
 from pipeline.formats import open_source
 from pipeline.formats.beton_config import MIN_PAGE_BYTES, BetonConfig
 from pipeline.formats.beton_conversion import BetonConversion, run_beton
 from pipeline.formats.beton_source import BetonSource
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import UnusableInputError
 from pipeline.formats.convert import convert
-from pipeline.formats.index import INDEX_NAME
-from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import read_manifest
 from pipeline.formats.plan import PlanConfig
+from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.shard_writer import WriteConfig
-from pipeline.formats.source import DataError
 from tests.conftest import decode, encode_jpeg
 from tools import check_data, make_shards
 
@@ -272,7 +270,6 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 import pipeline.formats.beton_conversion as b
-from tests.test_beton import write
 seen = []
 original = b._encode
 def killed(job, config, entry):

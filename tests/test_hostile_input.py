@@ -11,17 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from pipeline.errors import UnusableImageError, UnusableInputError
 from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion, UnusableInputError
+from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert
-from pipeline.formats.image_check import (
-    MAX_PIXELS,
-    NOTE_TEXTS,
-    Note,
-    UnusableImageError,
-    check_usable,
-)
+from pipeline.formats.image_check import MAX_PIXELS, NOTE_TEXTS, Note, check_usable
 from pipeline.formats.image_header import read_header
 from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.recode import RecodeConfig

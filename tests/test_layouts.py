@@ -12,12 +12,11 @@ import pyarrow as pa
 import pytest
 import scipy.io
 
+from pipeline.errors import DataError, OutputError
 from pipeline.formats import open_source
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import find_layout
-from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import read_manifest
-from pipeline.formats.source import DataError
 from pipeline.formats.tar_members import TarReader, location_of, members
 from tests.conftest import CLASSES
 from tools import make_folders, make_shards

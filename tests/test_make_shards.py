@@ -18,7 +18,7 @@ from wds2idx import IndexCreator
 
 from pipeline.formats import locks, open_source
 from pipeline.formats.parts import WHOLE, claimed
-from pipeline.formats.pieces import PARTS_FOLDER
+from pipeline.formats.shard_folder import PARTS_FOLDER
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_IO, EXIT_OUTPUT, main
 from tools.progress import ImageProgress
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.formats.manifest import read_manifest, write_manifest
 from pipeline.formats.manifest_form import checksum
-from pipeline.formats.source import DataError
 from tests.damage import run_check
 from tools.check_data import EXIT_DAMAGED
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_OUTPUT

@@ -9,11 +9,11 @@ import pytest
 import s3fs
 
 from pipeline.config import DataConfig
+from pipeline.errors import OutputError
 from pipeline.formats import locks, open_source
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert, run_in_turn
-from pipeline.formats.locks import OutputError
 from pipeline.formats.parts import WHOLE
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.remote import RemoteFolder

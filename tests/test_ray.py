@@ -8,13 +8,13 @@ import ray
 import s3fs
 from ray.cluster_utils import Cluster
 
+from pipeline.errors import WorkerError
 from pipeline.formats.class_folders import FileReader, scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert
 from pipeline.formats.parts import WHOLE
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.ray_executor import run_on_ray
-from pipeline.formats.workers import WorkerError
 from tests.storage_servers import s3_server
 from tools.make_shards import EXIT_BAD_INPUT
 from tools.make_shards import main as make_shards

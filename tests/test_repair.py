@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from pipeline.formats.index import INDEX_NAME
+from pipeline.formats.shard_folder import INDEX_NAME
 from tests.damage import break_tables, digests, flip, run_check
 from tools.check_data import EXIT_DAMAGED
 from tools.make_shards import main as make_shards

@@ -17,18 +17,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pipeline
+from pipeline.errors import DataError, OutputError, StorageError, WorkerError
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.folder_check import check_images, folder_jobs
-from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.layouts import SPLITS
-from pipeline.formats.locks import OutputError
-from pipeline.formats.manifest import MANIFEST_NAME, read_manifest, software
-from pipeline.formats.pieces import PARTS_FOLDER
+from pipeline.formats.manifest import read_manifest, software
 from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.retry import StorageError
 from pipeline.formats.scan import Scan
-from pipeline.formats.source import DataError
-from pipeline.formats.workers import WorkerError, map_in_processes
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
+from pipeline.formats.workers import map_in_processes
 from tools.interruption import interruptible
 from tools.progress import ImageProgress
 from tools.shard_check import FolderResult, ShardCheck, as_dicts

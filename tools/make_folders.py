@@ -11,11 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.formats.conversion import UnusableInputError
+from pipeline.errors import OutputError, StorageError, UnusableInputError
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import SPLITS
-from pipeline.formats.locks import OutputError
-from pipeline.formats.retry import StorageError
 from tools.interruption import interruptible
 from tools.progress import ImageProgress
 from tools.sources import add_source_options, open_layout

@@ -21,17 +21,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pipeline
-from pipeline.formats.conversion import Conversion, UnusableInputError
+from pipeline.errors import DataError, OutputError, StorageError, UnusableInputError, WorkerError
+from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import check_output, convert, merge
 from pipeline.formats.layouts import SPLITS
-from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, Part, parse_part
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import looked_at, staged
-from pipeline.formats.retry import StorageError
-from pipeline.formats.source import DataError
-from pipeline.formats.workers import WorkerError
 from tools.interruption import interruptible
 from tools.progress import ImageProgress, busy
 from tools.shard_options import add_shard_options, positive

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.errors import DataError, Problem
 from pipeline.formats.check import CheckedShard, check_jobs, check_shard
 from pipeline.formats.manifest import Manifest, printable
 from pipeline.formats.manifest_check import check_index, check_report
 from pipeline.formats.reindex import rebuild_index
 from pipeline.formats.repair import repair_shards
-from pipeline.formats.scan import Problem, Scan
-from pipeline.formats.source import DataError
+from pipeline.formats.scan import Scan
 from pipeline.formats.workers import map_in_processes
 from tools.progress import ImageProgress
 

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.formats.layouts import SPLITS, Layout, find_layout
 from pipeline.formats.remote import RemoteFolder, is_url
 from pipeline.formats.remote_folders import find_remote_layout
-from pipeline.formats.source import DataError
 
 _SUFFIXES = (".tar.gz", ".beton")
 

@@ -13,8 +13,9 @@ from models.build import build_model, compile_in_place, input_config
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
+from pipeline.errors import DataError
 from pipeline.formats import open_split
-from pipeline.formats.source import DataError, Source
+from pipeline.formats.source import Source
 from pipeline.loaders import build_loader
 from trainer import checkpoint
 from trainer.engine import Engine, check_trainable

@@ -33,12 +33,11 @@ def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
         DataError: if there is nothing that can be read, with the reason.
     """
     # The formats are imported when they are needed, so that this package costs nothing.
+    from pipeline.errors import DataError
     from pipeline.formats.beton_source import BetonSource
     from pipeline.formats.folder import FolderSource
-    from pipeline.formats.index import INDEX_NAME
-    from pipeline.formats.pieces import PARTS_FOLDER
+    from pipeline.formats.shard_folder import INDEX_NAME, PARTS_FOLDER
     from pipeline.formats.shards import ShardSource
-    from pipeline.formats.source import DataError
 
     if "://" in str(path):
         from pipeline.config import DataConfig
@@ -78,7 +77,7 @@ def _find_beton(path: Path) -> Path | None:
         return beside if beside.is_file() else None
     inside = sorted(path.glob("*.beton"))
     if len(inside) > 1:
-        from pipeline.formats.source import DataError
+        from pipeline.errors import DataError
 
         names = ", ".join(file.name for file in inside)
         raise DataError(f"{path}: holds several FFCV files ({names}); open one of them")

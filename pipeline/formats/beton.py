@@ -23,9 +23,10 @@ from ffcv.types import ALLOC_TABLE_TYPE
 from ffcv.writer import DatasetWriter, worker_job_indexed_dataset
 from numpy.typing import NDArray
 
+from pipeline.errors import UnusableImageError
 from pipeline.formats.beton_config import MAX_SIDE, BetonConfig
 from pipeline.formats.beton_layout import JPEG_MODE
-from pipeline.formats.image_check import UnusableImageError, decoded
+from pipeline.formats.image_check import decoded
 from pipeline.formats.image_header import ImageHeader
 from pipeline.formats.pixels import as_rgb
 

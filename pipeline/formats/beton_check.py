@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from pipeline.errors import DataError, Problem, UnusableImageError
 from pipeline.formats.beton_source import BetonSource
-from pipeline.formats.image_check import UnusableImageError, check_usable
+from pipeline.formats.image_check import check_usable
 from pipeline.formats.image_header import read_header
-from pipeline.formats.scan import Problem
-from pipeline.formats.source import DataError, Sample
+from pipeline.formats.source import Sample
 
 
 def check_beton_samples(path: Path, *, deep: bool) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.source import DataError
+from pipeline.errors import DataError
 
 VERSION = 2
 JPEG_MODE, RAW_MODE = 0, 1

@@ -14,9 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from pipeline.errors import DataError
 from pipeline.formats.beton_layout import BetonTables, read_tables
-from pipeline.formats.index import INDEX_NAME, Index, read_index
-from pipeline.formats.source import MAX_CLASSES, DataError, Sample
+from pipeline.formats.index import Index, read_index
+from pipeline.formats.shard_folder import INDEX_NAME
+from pipeline.formats.source import MAX_CLASSES, Sample
 
 _KEY_DIGITS = 9
 """Of a file without names; more comes from damage, and would fill the memory with numbers."""

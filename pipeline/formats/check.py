@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from zlib_ng import zlib_ng
 
+from pipeline.errors import Problem, UnusableImageError
 from pipeline.formats.beton_check import check_beton_samples
-from pipeline.formats.image_check import UnusableImageError, check_usable
+from pipeline.formats.dali_index import DALI_INDEX_VERSION, is_dali_line
+from pipeline.formats.image_check import check_usable
 from pipeline.formats.image_header import read_header
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.manifest import FileFacts, Manifest
-from pipeline.formats.sample_writer import DALI_INDEX_VERSION, dali_line, label_members
-from pipeline.formats.scan import Problem
+from pipeline.formats.sample_writer import label_members
 from pipeline.formats.shard_writer import Progress
 from pipeline.formats.tar_writer import BLOCK
 
@@ -197,14 +198,7 @@ def _check_dali_index(job: CheckJob) -> list[Problem]:
         # Not splitlines or split(): keys have blanks and line ends of Unicode in them.
         first, *lines, last = path.read_text(encoding="utf-8").split("\n")
         fits = (first, last) == (f"{DALI_INDEX_VERSION} {len(rows)}", "")
-        fits = fits and all(_is_dali_line(*pair) for pair in zip(lines, rows, strict=True))
+        fits = fits and all(is_dali_line(*pair) for pair in zip(lines, rows, strict=True))
     except (OSError, ValueError):
         fits = False
     return [] if fits else [Problem("damaged DALI index", path.name, "it does not fit the shard")]
-
-
-def _is_dali_line(line: str, row: dict[str, int | str]) -> bool:
-    """Whether `line` is of the sample; members that no reader of DALI's takes do not count."""
-    numbers = (int(row[name]) for name in ("offset", "length", "label"))
-    wanted = dali_line(str(row["key"]), line.partition(" ")[0], *numbers)
-    return line == wanted or line.startswith(f"{wanted} json ")

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DataError
 from pipeline.formats.array_pickle import UnsafePickleError, load_arrays
 from pipeline.formats.listing import Listing
 from pipeline.formats.pixels import encode_png, png_size
 from pipeline.formats.scan import Scan
-from pipeline.formats.source import DataError
 
 _SIDE = 32
 _MAX_BYTES = 1 << 29

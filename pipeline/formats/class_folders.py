@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import DataError, Problem
 from pipeline.formats.keys import is_image_name, sample_key
-from pipeline.formats.scan import Problem, Scan
-from pipeline.formats.source import DataError
+from pipeline.formats.scan import Scan
 from pipeline.formats.text_column import TextColumn
 
 

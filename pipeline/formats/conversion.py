@@ -11,32 +11,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.formats.image_check import UnusableImageError
-from pipeline.formats.manifest import Options, source_facts
-from pipeline.formats.plan import (
-    Plan,
-    PlanConfig,
-    plan_shards,
-    shard_bytes,
-    shard_name,
-)
-from pipeline.formats.scan import Problem, Scan
+from pipeline.errors import UnusableImageError
+from pipeline.formats.plan import Plan, PlanConfig, plan_shards, shard_bytes
+from pipeline.formats.scan import Scan, source_facts
+from pipeline.formats.shard_folder import shard_name
 from pipeline.formats.shard_writer import ShardJob, WriteConfig, entries, load
-from pipeline.formats.source import DataError
 
 if TYPE_CHECKING:
     from pipeline.formats.remote import RemoteFolder
 
 
+Options = dict[str, str | int | float | bool]
+"""What determines the bytes of the shards, besides the source."""
+
 _ESTIMATED_FROM = 200
-
-
-class UnusableInputError(DataError):
-    """Files or folders that cannot be used were found; `problems` has all of them."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(f"{len(problems)} files or folders cannot be used")
-        self.problems = problems
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,25 +11,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.formats.conversion import Conversion, UnusableInputError, identity
+from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
+from pipeline.formats.conversion import Conversion, identity
 from pipeline.formats.files import remove_parts, write_atomically
 from pipeline.formats.index import ShardEntry, write_index
-from pipeline.formats.locks import OutputError
 from pipeline.formats.manifest import (
-    MANIFEST_NAME,
     Manifest,
     build_manifest,
     read_manifest,
     shard_facts,
-    source_facts,
     write_manifest,
 )
 from pipeline.formats.parts import WHOLE, Part, claimed, read_count
-from pipeline.formats.pieces import PARTS_FOLDER, Piece, in_canonical_order, read_piece
+from pipeline.formats.pieces import Piece, in_canonical_order, read_piece
 from pipeline.formats.report import write_report
-from pipeline.formats.scan import Problem
+from pipeline.formats.scan import source_facts
+from pipeline.formats.shard_folder import MANIFEST_NAME, PARTS_FOLDER
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
-from pipeline.formats.source import DataError
 
 RunJobs = Callable[[Iterable[ShardJob], Progress], Iterator[tuple[Problem, ...]]]
 """Writes the shards of jobs, here or elsewhere, and yields the problems of each, in any order."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DataError, Problem
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.image_header import read_header
-from pipeline.formats.scan import Problem
-from pipeline.formats.source import DataError, Sample
+from pipeline.formats.source import Sample
 
 _MESSAGE_LINES = 10
 

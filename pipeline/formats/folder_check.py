@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.formats.image_check import UnusableImageError
+from pipeline.errors import Problem, UnusableImageError
 from pipeline.formats.intake import IntakeConfig, take_in
-from pipeline.formats.scan import ByteReader, Problem, Scan
+from pipeline.formats.scan import ByteReader, Scan
 from pipeline.formats.shard_writer import Progress
 
 _IMAGES_OF_A_JOB = 256

@@ -16,13 +16,12 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from pipeline.formats.conversion import UnusableInputError
+from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
 from pipeline.formats.files import PART_SUFFIX
 from pipeline.formats.keys import member_extension, sample_key
-from pipeline.formats.locks import OutputError, locked
-from pipeline.formats.scan import Problem, Scan
+from pipeline.formats.locks import locked
+from pipeline.formats.scan import Scan
 from pipeline.formats.shard_writer import Progress
-from pipeline.formats.source import DataError
 
 _THREADS = 4
 _BLOCK = 256

@@ -12,6 +12,7 @@ from enum import IntFlag
 import simplejpeg
 from PIL import Image
 
+from pipeline.errors import UnusableImageError
 from pipeline.formats.image_header import ImageHeader
 from pipeline.formats.keys import member_extension
 
@@ -67,14 +68,6 @@ NORMALIZABLE = (
 
 
 _PLAIN = Note(0)
-
-
-class UnusableImageError(ValueError):
-    """An image that must not get into a data set; `kind` is short, the message says more."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.kind = kind
 
 
 def unusual(header: ImageHeader, location: str) -> Note:

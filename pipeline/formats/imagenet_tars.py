@@ -10,11 +10,11 @@ The labels of the validation images: see `imagenet_labels`.
 import re
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.formats.imagenet_labels import validation_ids
 from pipeline.formats.keys import is_image_name, sample_key
 from pipeline.formats.listing import Listing
 from pipeline.formats.scan import Scan
-from pipeline.formats.source import DataError
 from pipeline.formats.tar_members import Member, TarReader, location_of, members
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"

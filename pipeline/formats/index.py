@@ -16,10 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from pipeline.errors import DataError
 from pipeline.formats.files import finish_part, is_plain_name, part_path
-from pipeline.formats.source import DataError
+from pipeline.formats.shard_folder import INDEX_NAME
 
-INDEX_NAME = "index.arrow"
 INDEX_VERSION = 1
 
 SCHEMA = pa.schema(

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.formats.image_check import UnusableImageError, check_usable, unusual
+from pipeline.errors import UnusableImageError
+from pipeline.formats.image_check import check_usable, unusual
 from pipeline.formats.image_header import read_header
 from pipeline.formats.recode import RecodeConfig, Recoded, convert, must_convert
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.formats.cifar import KINDS, scan_cifar
 from pipeline.formats.class_folders import class_names, scan_class_folders
 from pipeline.formats.converted import scan_beton, scan_shards
 from pipeline.formats.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
-from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
 from pipeline.formats.sample_list import is_list, list_classes, scan_list
 from pipeline.formats.scan import Scan
-from pipeline.formats.source import DataError
+from pipeline.formats.shard_folder import INDEX_NAME
 
 SPLITS = ("train", "val")
 _LISTED_ENTRIES = 6

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formats.scan import ByteReader, Problem, Scan
+from pipeline.errors import Problem
+from pipeline.formats.scan import ByteReader, Scan
 
 _BLOCK = 20_000
 _SCHEMA = pa.schema(

@@ -15,15 +15,13 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import OutputError
+
 PATIENCE_S = 5.0
 """How long the workers of a killed run may take to leave."""
 
 _POLL_S = 0.02
 _held: list[int] = []
-
-
-class OutputError(ValueError):
-    """The output folder cannot be written to: it is in use, or holds something else."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ It has no dates, host names or paths of the machine: the same input and options 
 It covers itself with a checksum, and the report with another.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib import metadata
@@ -14,24 +13,21 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import DataError, Problem
+from pipeline.formats.conversion import Options
 from pipeline.formats.files import file_sha256, write_atomically
-from pipeline.formats.index import INDEX_NAME
 from pipeline.formats.manifest_form import CHECKSUM_KEY, checksum, form_fault, shard_name_fault
 from pipeline.formats.pieces import Piece
-from pipeline.formats.report import REPORT_NAME, Finding, summarize
-from pipeline.formats.scan import Problem, Scan
-from pipeline.formats.source import DataError
+from pipeline.formats.report import Finding, summarize
+from pipeline.formats.scan import Scan, SourceFacts, source_facts
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, REPORT_NAME
 
-MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 _FORMAT = "millstream shards"
 _REMEDY = (
     "restore it from a copy; if there is none, remove the folder and make the shards again with"
     " tools/make_shards.py"
 )
-
-Options = dict[str, str | int | float | bool]
-"""What determines the bytes of the shards, besides the source."""
 
 
 class FileFacts(TypedDict):
@@ -41,14 +37,6 @@ class FileFacts(TypedDict):
     samples: int
     bytes: int
     sha256: str
-
-
-class SourceFacts(TypedDict):
-    """What the shards were made from."""
-
-    fingerprint: str
-    images: int
-    bytes: int
 
 
 class LeftOut(TypedDict):
@@ -158,20 +146,6 @@ def software() -> str:
         return f"millstream {metadata.version('millstream')}"
     except metadata.PackageNotFoundError:
         return "millstream, not installed"
-
-
-def source_facts(scan: Scan) -> SourceFacts:
-    """Return what identifies the input of a conversion: names, labels and sizes, not times."""
-    digest = hashlib.sha256()
-    for array in (scan.keys, scan.locations):
-        for buffer in array.buffers()[1:]:
-            digest.update(buffer or b"")
-    digest.update(scan.labels.tobytes())
-    digest.update(scan.sizes.tobytes())
-    digest.update("\0".join(scan.classes).encode(errors="surrogateescape"))
-    return SourceFacts(
-        fingerprint=digest.hexdigest(), images=len(scan), bytes=int(scan.sizes.sum())
-    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

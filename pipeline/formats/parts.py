@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import OutputError
 from pipeline.formats.files import write_atomically
-from pipeline.formats.locks import OutputError, lock, lock_file
+from pipeline.formats.locks import lock, lock_file
 
 _MUTEX_NAME = "lock.mutex"
 _FOLDER_NAME = "lock"

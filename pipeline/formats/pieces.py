@@ -12,11 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import Problem
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.index import SCHEMA
-from pipeline.formats.scan import Problem
-
-PARTS_FOLDER = ".parts"
+from pipeline.formats.shard_folder import PARTS_FOLDER
 
 PIECE_SCHEMA = SCHEMA.append(pa.field("notes", pa.int32()))
 """The index's columns, and what is unusual about each image (`image_check.Note`)."""

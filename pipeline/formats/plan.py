@@ -107,8 +107,3 @@ def shard_bytes(sizes: NDArray[np.int64], *, json_member: bool = False) -> int:
 
 def _stored_sizes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return (sizes + _TAR_BLOCK - 1) // _TAR_BLOCK * _TAR_BLOCK + _SAMPLE_OVERHEAD
-
-
-def shard_name(split: str, shard: int) -> str:
-    """Return the file name of a shard."""
-    return f"{split}-{shard:06d}.tar"

@@ -20,13 +20,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 import pipeline
+from pipeline.errors import OutputError, Problem, WorkerError
 from pipeline.formats.files import write_atomically
-from pipeline.formats.locks import OutputError
-from pipeline.formats.pieces import PARTS_FOLDER
-from pipeline.formats.scan import Problem
+from pipeline.formats.shard_folder import PARTS_FOLDER, piece_path
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
-from pipeline.formats.stored_shards import make_empty, piece_path
-from pipeline.formats.workers import WorkerError
+from pipeline.formats.stored_shards import make_empty
 
 _RETRIES = 3
 """Of a shard whose node or process died."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.source import DataError
+from pipeline.errors import DataError
 
 _log = logging.getLogger(__name__)
 _THREADS = 4

@@ -13,7 +13,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, features
 
-from pipeline.formats.image_check import NORMALIZABLE, Note, UnusableImageError, decoded
+from pipeline.errors import UnusableImageError
+from pipeline.formats.image_check import NORMALIZABLE, Note, decoded
 from pipeline.formats.image_header import ImageHeader, read_header
 
 NORMALIZED_QUALITY = 95

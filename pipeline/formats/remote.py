@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote
 
 import fsspec
 
-from pipeline.formats.retry import Retry, StorageError, try_often
-from pipeline.formats.source import DataError
+from pipeline.errors import DataError, StorageError
+from pipeline.formats.retry import Retry, try_often
 
 SCHEMES = ("s3", "gs", "http", "https")
 _UPLOAD_PART_BYTES = 16 << 20

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from zlib_ng import zlib_ng
 
+from pipeline.errors import DataError, UnusableImageError
 from pipeline.formats.converted import checked_keys
-from pipeline.formats.image_check import UnusableImageError
-from pipeline.formats.index import INDEX_NAME, Index, read_index
-from pipeline.formats.keys import member_extension
+from pipeline.formats.dali_index import extensions_by_offset
+from pipeline.formats.index import Index, read_index
 from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_reading import REQUESTS_AT_ONCE, reading_ahead
 from pipeline.formats.scan import ByteReader, Scan
-from pipeline.formats.source import DataError
+from pipeline.formats.shard_folder import INDEX_NAME
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _locations(remote: RemoteFolder, index: Index) -> pa.BinaryArray:
     locations = [b""] * len(shards)
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         for number, content in enumerate(pool.map(remote.read, names)):
-            extensions = _extensions(content)
+            extensions = extensions_by_offset(content)
             for row in np.flatnonzero(shards == number).tolist():
                 offset = int(offsets[row])
                 if offset not in extensions:
@@ -99,15 +99,3 @@ def _locations(remote: RemoteFolder, index: Index) -> pa.BinaryArray:
                 place = f"{index.shards[number].name}:{offset}:{lengths[row]}:{crc32s[row]}"
                 locations[row] = f"{place}/{keys[row]}.{extensions[offset]}".encode()
     return pa.array(locations, pa.binary())
-
-
-def _extensions(content: bytes) -> dict[int, str]:
-    """Return the extension of each image in one of DALI's indexes, by its offset."""
-    # Not splitlines: keys have line ends of Unicode in them.
-    lines = content.decode(errors="replace").removesuffix("\n").split("\n")[1:]
-    entries = (line.split(" ", 2) for line in lines)
-    return {int(e[1]): member_extension(f"image.{e[0]}") for e in entries if _is_entry(e)}
-
-
-def _is_entry(words: list[str]) -> bool:
-    return len(words) == 3 and words[1].isascii() and words[1].isdecimal()

@@ -14,15 +14,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.errors import OutputError
 from pipeline.formats.conversion import Conversion, identity
 from pipeline.formats.convert import STATE_NAME, other_content
 from pipeline.formats.files import write_atomically
-from pipeline.formats.index import INDEX_NAME
-from pipeline.formats.locks import OutputError, locked
-from pipeline.formats.manifest import MANIFEST_NAME
+from pipeline.formats.locks import locked
 from pipeline.formats.parts import COUNT_NAME, WHOLE, Part, read_count
-from pipeline.formats.pieces import PARTS_FOLDER
 from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
 from pipeline.formats.stored_shards import make_empty
 
 

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from pipeline.errors import DataError, StorageError
 from pipeline.formats.files import write_atomically
-from pipeline.formats.index import INDEX_NAME
-from pipeline.formats.manifest import MANIFEST_NAME
 from pipeline.formats.read_ahead import ReadAhead, ShardUse
 from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.retry import Retry, StorageError
+from pipeline.formats.retry import Retry
 from pipeline.formats.shard_cache import CacheConfig, ShardCache
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME
 from pipeline.formats.shards import ShardSource
-from pipeline.formats.source import DataError, Sample
+from pipeline.formats.source import Sample
 
 _log = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.formats.conversion import Conversion
+from pipeline.errors import DataError
+from pipeline.formats.conversion import Conversion, Options
 from pipeline.formats.intake import IntakeConfig
-from pipeline.formats.manifest import Manifest, Options, source_facts
+from pipeline.formats.manifest import Manifest
 from pipeline.formats.pieces import read_piece
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.recode import RecodeConfig
 from pipeline.formats.repair_folder import repair_folder
-from pipeline.formats.scan import Scan
+from pipeline.formats.scan import Scan, source_facts
 from pipeline.formats.shard_writer import Progress, WriteConfig, write_shard
-from pipeline.formats.source import DataError
 from pipeline.formats.source_changes import (
     changes_of_shard,
     changes_of_source,

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.formats.manifest import Manifest
 from pipeline.formats.parts import WHOLE, claimed
-from pipeline.formats.pieces import PARTS_FOLDER
-from pipeline.formats.source import DataError
+from pipeline.formats.shard_folder import PARTS_FOLDER
 
 _NAME = ".repair"
 

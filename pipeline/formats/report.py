@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.errors import Problem
 from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.image_check import NORMALIZABLE, NOTE_TEXTS, Note
-from pipeline.formats.scan import Problem
+from pipeline.formats.shard_folder import REPORT_NAME
 
-REPORT_NAME = "report.tsv"
 _NAMED = 1000
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pipeline.errors import StorageError
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -21,13 +23,6 @@ _PERMANENT = {
 }
 _PERMANENT_NAMES = frozenset(("NoCredentialsError", "NoRegionError", "ParamValidationError"))
 _PERMANENT_STATUS = frozenset((400, 401, 403, 405, 410, 414, 501))
-
-
-class StorageError(RuntimeError):
-    """A storage service could not be reached or refuses; the message names the URL.
-
-    Not an OSError: those are about one file, and a conversion may be told to skip a file.
-    """
 
 
 @dataclass(frozen=True, slots=True)

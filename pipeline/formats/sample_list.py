@@ -6,11 +6,12 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.formats.class_folders import FileReader
 from pipeline.formats.keys import sample_key
 from pipeline.formats.listing import Listing
 from pipeline.formats.scan import Scan
-from pipeline.formats.source import MAX_CLASSES, DataError
+from pipeline.formats.source import MAX_CLASSES
 
 _HEADER = ["path", "label"]
 _LONGEST_HEADER = 100

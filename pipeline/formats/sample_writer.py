@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pyarrow as pa
 from zlib_ng import zlib_ng
 
+from pipeline.formats.dali_index import DALI_INDEX_VERSION, dali_line
 from pipeline.formats.pieces import PIECE_SCHEMA
 from pipeline.formats.recode import Recoded
 from pipeline.formats.tar_writer import BLOCK, FixedMembers, TarWriter, padded, tar_header
 
-DALI_INDEX_VERSION = "v1.2"
 _LABELS_BYTES = 4 * BLOCK  # two members of a header and a block of content
 
 
@@ -91,15 +91,6 @@ def _dali_line(row: _Row) -> str:
         json = row.offset + row.length + -row.length % BLOCK + _LABELS_BYTES + BLOCK
         line += f" json {json} {row.json_length} {row.key}.json"
     return line
-
-
-def dali_line(key: str, extension: str, offset: int, length: int, label: int) -> str:
-    """Return DALI's line of a sample with an image and its label members."""
-    cls = offset + length + -length % BLOCK + BLOCK
-    return (
-        f"{extension} {offset} {length} {key}.{extension}"
-        f" cls {cls} {len(str(label))} {key}.cls i4 {cls + 2 * BLOCK} 4 {key}.i4"
-    )
 
 
 @lru_cache(maxsize=4096)

@@ -5,15 +5,18 @@ the shards, knows only this. Entries are arrays, not objects: 1.3 million take s
 in canonical order, by label and then key, so that entry i is sample i.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from pipeline.errors import Problem
 
 
 class ByteReader(Protocol):
@@ -39,23 +42,6 @@ class AheadReader(ByteReader, Protocol):
     def ahead(self, locations: Sequence[str]) -> AbstractContextManager[ByteReader]:
         """Return a reader of `locations`, each once, in this order."""
         ...
-
-
-class Problem(NamedTuple):
-    """Something in the input that does not fit, and that the user has to know of.
-
-    Attributes:
-        kind: short, such as "empty class"; messages are grouped by it.
-        where: the location of the file or folder, relative to the split's folder.
-        detail: what is wrong with it, in words; may be empty.
-    """
-
-    kind: str
-    where: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.kind}" + (f": {self.detail}" if self.detail else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +75,25 @@ class Scan:
     def location(self, entry: int) -> str:
         """Return the location of one entry, in the form that `reader` takes."""
         return os.fsdecode(self.locations[entry].as_py())
+
+
+class SourceFacts(TypedDict):
+    """What the shards were made from."""
+
+    fingerprint: str
+    images: int
+    bytes: int
+
+
+def source_facts(scan: Scan) -> SourceFacts:
+    """Return what identifies the input of a conversion: names, labels and sizes, not times."""
+    digest = hashlib.sha256()
+    for array in (scan.keys, scan.locations):
+        for buffer in array.buffers()[1:]:
+            digest.update(buffer or b"")
+    digest.update(scan.labels.tobytes())
+    digest.update(scan.sizes.tobytes())
+    digest.update("\0".join(scan.classes).encode(errors="surrogateescape"))
+    return SourceFacts(
+        fingerprint=digest.hexdigest(), images=len(scan), bytes=int(scan.sizes.sum())
+    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import DataConfig
-from pipeline.formats.source import DataError
+from pipeline.errors import DataError
 
 _PART_SUFFIX = ".part"
 _SHARD_SUFFIXES = (".tar", _PART_SUFFIX)

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from pipeline.formats.index import INDEX_NAME, read_index
-from pipeline.formats.source import DataError, Sample
+from pipeline.errors import DataError
+from pipeline.formats.index import read_index
+from pipeline.formats.shard_folder import INDEX_NAME
+from pipeline.formats.source import Sample
 
 _TAR_BLOCK = 512
 _TAR_NAME = 100

@@ -14,10 +14,6 @@ MAX_CLASSES = 1_000_000
 """More, where labels are numbers, is damage or names taken for numbers."""
 
 
-class DataError(ValueError):
-    """Data that cannot be used. The message names the file, the value, the rule, the remedy."""
-
-
 class Sample(NamedTuple):
     """One image as stored.
 

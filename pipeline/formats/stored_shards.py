@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.formats.pieces import PARTS_FOLDER
 from pipeline.formats.remote import RemoteFolder
+from pipeline.formats.shard_folder import piece_path
 
 
 def store_shard(remote: RemoteFolder, folder: Path, name: str) -> None:
@@ -13,11 +13,6 @@ def store_shard(remote: RemoteFolder, folder: Path, name: str) -> None:
     for path in (tar, tar.with_suffix(".idx"), piece_path(tar)):
         remote.upload(path, str(path.relative_to(folder)))
     make_empty(tar, size)
-
-
-def piece_path(shard: Path) -> Path:
-    """Return where the piece of a shard lies."""
-    return shard.parent / PARTS_FOLDER / shard.with_suffix(".arrow").name
 
 
 def make_empty(path: Path, size: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pipeline.formats.source import DataError
+from pipeline.errors import DataError
 
 _BLOCK = 512
 

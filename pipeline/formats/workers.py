@@ -12,18 +12,14 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import SynchronizedArray
 from typing import TypeVar
 
+from pipeline.errors import Problem, WorkerError
 from pipeline.formats.locks import HeldFile, held_files
-from pipeline.formats.scan import Problem
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _POLL_S = 0.2
-
-
-class WorkerError(RuntimeError):
-    """A worker process died."""
 
 
 class _Stopped(Exception):  # noqa: N818 (not an error: the parent wants no more)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pipeline import draws
 from pipeline.batch import IGNORE_LABEL, Placement
 from pipeline.config import DataConfig
-from pipeline.formats.source import DataError, FollowsOrder, Sample, Source
+from pipeline.errors import DataError
+from pipeline.formats.source import FollowsOrder, Sample, Source
 from pipeline.order import NO_SAMPLE, epoch_order, num_rank_batches, rank_batches
 
 _log = logging.getLogger(__name__)
