@@ -41,8 +41,8 @@ def ours(data: Path, loader: str) -> Epoch:
 
     from pipeline.batch import Placement
     from pipeline.config import DataConfig, InputSpec
-    from pipeline.formats import open_source
-    from pipeline.loaders import build_loader
+    from pipeline.formats.open import open_source
+    from pipeline.loaders.build import build_loader
 
     mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     built = build_loader(

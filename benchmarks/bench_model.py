@@ -22,7 +22,7 @@ import torch
 import models
 from benchmarks.model_speed_table import page, render
 from benchmarks.model_timing import Settings, measure
-from pipeline.formats.files import write_atomically
+from pipeline.storage.files import write_atomically
 
 MODES = ("inference", "training")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

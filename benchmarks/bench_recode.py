@@ -20,8 +20,7 @@ from PIL import Image
 
 from benchmarks.machine import machine
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.intake import IntakeConfig, take_in
-from pipeline.formats.recode import RecodeConfig
+from pipeline.images.recode import IntakeConfig, RecodeConfig, take_in
 
 _SIZE = 224
 _ROUNDS = 5

@@ -22,7 +22,7 @@ from benchmarks.machine import machine
 from benchmarks.model_cost import macs, parameters
 from benchmarks.model_timing import input_size, make_ours, make_plain
 from benchmarks.paper_figures import NOTES, REPORTED, Reported
-from pipeline.formats.files import write_atomically
+from pipeline.storage.files import write_atomically
 
 INTRODUCTION = """\
 # Models

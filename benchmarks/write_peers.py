@@ -17,10 +17,9 @@ from PIL import Image
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert
-from pipeline.formats.image_header import read_header
-from pipeline.formats.intake import IntakeConfig
-from pipeline.formats.recode import RecodeConfig
 from pipeline.formats.shard_writer import WriteConfig
+from pipeline.images.header import read_header
+from pipeline.images.recode import IntakeConfig, RecodeConfig
 
 SHORT_SIDE, QUALITY = 400, 90
 SHARD_BYTES = 256_000_000

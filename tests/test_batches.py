@@ -5,7 +5,7 @@ import scipy.stats
 import timm.data.mixup
 import torch
 
-from pipeline import draws
+from pipeline.augment import draws
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Batch
 from pipeline.config import AugmentConfig, InputSpec
@@ -77,7 +77,7 @@ def test_unmixed_targets_are_timms(smoothing):
 
 
 class TimmWithOurDraws(timm.data.mixup.Mixup):
-    """timm's Mixup that takes its parameters from `pipeline.draws`."""
+    """timm's Mixup that takes its parameters from `pipeline.augment.draws`."""
 
     def __init__(self, config, samples, **options):
         alpha = config.mixup or config.cutmix
@@ -95,7 +95,7 @@ class TimmWithOurDraws(timm.data.mixup.Mixup):
 
 @pytest.fixture
 def boxes_as_drawn(monkeypatch):
-    """Makes timm paste the boxes that `pipeline.draws` gives, in turn."""
+    """Makes timm paste the boxes that `pipeline.augment.draws` gives, in turn."""
 
     def use(mixup):
         pasted = iter(mixup.drawn.boxes[mixup.drawn.is_cutmix])

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError, OutputError, UnusableInputError
-from pipeline.formats import open_source
 from pipeline.formats.beton_config import MIN_PAGE_BYTES, BetonConfig
 from pipeline.formats.beton_conversion import BetonConversion, run_beton
-from pipeline.formats.beton_source import BetonSource
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.convert import convert
+from pipeline.formats.ffcv_source import BetonSource
 from pipeline.formats.manifest import read_manifest
+from pipeline.formats.open import open_source
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.shard_writer import WriteConfig

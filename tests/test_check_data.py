@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from pipeline.formats import open_source
+from pipeline.formats.open import open_source
 from pipeline.formats.shard_folder import INDEX_NAME
 from tests.damage import break_tables, digests, flip, run_check
 from tests.storage_servers import http_server

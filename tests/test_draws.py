@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import draws
+from pipeline.augment import draws
 from pipeline.config import AugmentConfig, CropConfig
 from pipeline.counter import Stream, random_bits, uniforms
 

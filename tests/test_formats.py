@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert
+from pipeline.formats.open import open_source
 from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_folder import INDEX_NAME
-from pipeline.formats.shards import ShardSource
+from pipeline.formats.shard_source import ShardSource
 
 
 def _silent(images, size_bytes):

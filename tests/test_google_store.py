@@ -4,9 +4,9 @@ import gcsfs
 import pytest
 
 from pipeline.config import DataConfig
-from pipeline.formats import open_source
-from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.retry import Retry
+from pipeline.formats.open import open_source
+from pipeline.storage.remote import RemoteFolder
+from pipeline.storage.retry import Retry
 from tests.storage_servers import gcs_server
 from tools.make_shards import EXIT_OUTPUT
 from tools.make_shards import main as make_shards

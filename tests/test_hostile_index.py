@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.formats import open_source
 from pipeline.formats.index import SCHEMA, ShardEntry, write_index
+from pipeline.formats.open import open_source
 from tools.make_folders import main as make_folders
 from tools.make_shards import EXIT_BAD_INPUT, main
 

@@ -12,15 +12,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import UnusableImageError, UnusableInputError
-from pipeline.formats import open_source
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert
-from pipeline.formats.image_check import MAX_PIXELS, NOTE_TEXTS, Note, check_usable
-from pipeline.formats.image_header import read_header
-from pipeline.formats.intake import IntakeConfig, take_in
-from pipeline.formats.recode import RecodeConfig
+from pipeline.formats.open import open_source
 from pipeline.formats.shard_writer import QUARANTINE_FOLDER
+from pipeline.images.header import read_header
+from pipeline.images.recode import IntakeConfig, RecodeConfig, take_in
+from pipeline.images.usable import MAX_PIXELS, NOTE_TEXTS, Note, check_usable
 from tests.conftest import decode, encode_jpeg
 from tools.check_data import main as check_data
 from tools.make_shards import EXIT_BAD_INPUT, main

@@ -13,11 +13,11 @@ import pytest
 import scipy.io
 
 from pipeline.errors import DataError, OutputError
-from pipeline.formats import open_source
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import find_layout
 from pipeline.formats.manifest import read_manifest
-from pipeline.formats.tar_members import TarReader, location_of, members
+from pipeline.formats.open import open_source
+from pipeline.storage.tar_reader import TarReader, location_of, members
 from tests.conftest import CLASSES
 from tools import make_folders, make_shards
 

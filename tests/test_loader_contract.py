@@ -15,9 +15,9 @@ from PIL import Image
 from pipeline.batch import IGNORE_LABEL, Placement
 from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.errors import DataError
-from pipeline.formats import open_source
+from pipeline.formats.open import open_source
 from pipeline.formats.source import Sample
-from pipeline.loaders import build_loader
+from pipeline.loaders.build import build_loader
 from pipeline.order import NO_SAMPLE, epoch_order
 from tools import make_shards
 

@@ -2,7 +2,7 @@
 
 from pipeline.formats.folder_writer import write_class_folders
 from pipeline.formats.layouts import find_layout
-from pipeline.formats.retry import Retry
+from pipeline.storage.retry import Retry
 from tests.storage_servers import http_server
 from tools.make_folders import EXIT_IO, main
 

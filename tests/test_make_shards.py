@@ -16,9 +16,10 @@ import pytest
 import webdataset
 from wds2idx import IndexCreator
 
-from pipeline.formats import locks, open_source
+from pipeline.formats.open import open_source
 from pipeline.formats.parts import WHOLE, claimed
 from pipeline.formats.shard_folder import PARTS_FOLDER
+from pipeline.storage import locks
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_IO, EXIT_OUTPUT, main
 from tools.progress import ImageProgress
 

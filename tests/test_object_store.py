@@ -10,15 +10,16 @@ import s3fs
 
 from pipeline.config import DataConfig
 from pipeline.errors import OutputError
-from pipeline.formats import locks, open_source
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert, run_in_turn
+from pipeline.formats.open import open_source
 from pipeline.formats.parts import WHOLE
 from pipeline.formats.plan import PlanConfig
-from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staged, staging_folder
-from pipeline.formats.retry import Retry
+from pipeline.storage import locks
+from pipeline.storage.remote import RemoteFolder
+from pipeline.storage.retry import Retry
 from tests.storage_servers import http_server, s3_server
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_IO, EXIT_OUTPUT
 from tools.make_shards import main as make_shards

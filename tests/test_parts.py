@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
-from pipeline.formats import locks
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import convert, merge
 from pipeline.formats.parts import WHOLE, Part, claimed, parse_part
 from pipeline.formats.plan import PlanConfig
+from pipeline.storage import locks
 from tools.make_shards import EXIT_OUTPUT, main
 
 LAYOUT = PlanConfig(shard_bytes=0, shard_samples=9)

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from pipeline.batch import Placement
 from pipeline.config import DataConfig, InputSpec
 from pipeline.errors import DataError, StorageError
-from pipeline.formats import open_source, open_split
-from pipeline.formats.read_ahead import ShardUse
-from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.remote_shards import RemoteShardSource
-from pipeline.formats.retry import Retry
+from pipeline.formats.open import open_source, open_split
+from pipeline.formats.remote_source import RemoteShardSource
 from pipeline.formats.shard_cache import CacheConfig
-from pipeline.loaders import build_loader
+from pipeline.formats.shard_prefetch import ShardUse
+from pipeline.loaders.build import build_loader
+from pipeline.storage.remote import RemoteFolder
+from pipeline.storage.retry import Retry
 from tests.storage_servers import http_server, nginx
 from tools.make_shards import EXIT_IO
 from tools.make_shards import main as make_shards

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.formats.keys import MAX_KEY_BYTES, member_extension, sample_key
 from pipeline.formats.plan import PlanConfig, plan_shards, shard_bytes
-from pipeline.formats.tar_writer import FixedMembers, TarWriter, tar_header
+from pipeline.images.names import MAX_KEY_BYTES, member_extension, sample_key
+from pipeline.storage.tar_writer import FixedMembers, TarWriter, tar_header
 
 
 def _written(path, members):

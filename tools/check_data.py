@@ -22,10 +22,10 @@ from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.folder_check import check_images, folder_jobs
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.manifest import read_manifest, software
-from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
 from pipeline.formats.workers import map_in_processes
+from pipeline.storage.remote import RemoteFolder
 from tools.interruption import interruptible
 from tools.progress import ImageProgress
 from tools.shard_check import FolderResult, ShardCheck, as_dicts

@@ -22,7 +22,7 @@ from torch import Tensor
 from models.build import input_config
 from models.checkpoint_files import read_weights
 from models.checkpoints import convert
-from pipeline.formats.files import finish_part, part_path
+from pipeline.storage.files import finish_part, part_path
 
 EXIT_BAD_INPUT = 2
 

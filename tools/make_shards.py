@@ -27,8 +27,8 @@ from pipeline.formats.convert import check_output, convert, merge
 from pipeline.formats.layouts import SPLITS
 from pipeline.formats.manifest import Manifest, printable, software
 from pipeline.formats.parts import WHOLE, Part, parse_part
-from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import looked_at, staged
+from pipeline.storage.remote import RemoteFolder
 from tools.interruption import interruptible
 from tools.progress import ImageProgress, busy
 from tools.shard_options import add_shard_options, positive

@@ -26,8 +26,8 @@ from models.build import build_model, input_config
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Placement
 from pipeline.config import InputSpec
-from pipeline.formats import open_split
-from pipeline.loaders import build_loader
+from pipeline.formats.open import open_split
+from pipeline.loaders.build import build_loader
 from trainer import yaml_config
 from trainer.recipe import Recipe
 

@@ -4,10 +4,9 @@ import argparse
 import os
 import re
 
-from pipeline.formats.intake import IntakeConfig
 from pipeline.formats.plan import PlanConfig
-from pipeline.formats.recode import RecodeConfig
 from pipeline.formats.shard_writer import WriteConfig
+from pipeline.images.recode import IntakeConfig, RecodeConfig
 
 DEFAULT_QUALITY = 90
 """Of JPEGs that are resized."""

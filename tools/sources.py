@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.layouts import SPLITS, Layout, find_layout
-from pipeline.formats.remote import RemoteFolder, is_url
 from pipeline.formats.remote_folders import find_remote_layout
+from pipeline.storage.remote import RemoteFolder, is_url
 
 _SUFFIXES = (".tar.gz", ".beton")
 

@@ -11,11 +11,11 @@ from pipeline.formats.beton_config import BetonConfig
 from pipeline.formats.conversion import Conversion
 from pipeline.formats.convert import RunJobs, run_in_turn
 from pipeline.formats.parts import WHOLE
-from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.remote_output import staging_folder
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_writer import WriteConfig
 from pipeline.formats.workers import run_in_processes
+from pipeline.storage.remote import RemoteFolder
 from tools.shard_options import available_cores, plan_config, write_config
 
 _WORTH_PROCESSES = 5000

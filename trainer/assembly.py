@@ -14,9 +14,9 @@ from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
 from pipeline.errors import DataError
-from pipeline.formats import open_split
+from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
-from pipeline.loaders import build_loader
+from pipeline.loaders.build import build_loader
 from trainer import checkpoint
 from trainer.engine import Engine, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard

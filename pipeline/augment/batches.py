@@ -1,7 +1,7 @@
 """What is done to whole batches, once, on their device: normalise, erase, mix, soften the targets.
 
-The numbers come from `pipeline.draws`, made on the host from `Batch.samples` (which stay there) and
-sent along without waiting; so a batch's pixels depend on nothing but (seed, epoch, samples).
+The numbers come from `pipeline.augment.draws`, made on the host from `Batch.samples` (which stay
+there) and sent along without waiting; so a batch's pixels depend on nothing but (seed, epoch, samples).
 The formulas are timm's: random erasing with per-pixel noise, mixup and cutmix with label smoothing.
 
 Pixels are processed as (B, H, 3W): rows of channels-last images as they lie in memory. Loops over
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import draws
+from pipeline.augment import draws
 from pipeline.batch import Batch, send
 from pipeline.config import AugmentConfig, InputSpec
 from pipeline.counter import Stream, uniforms

@@ -1,84 +1,9 @@
-"""How samples lie on disk. `open_source` finds out which format a folder is in.
+"""Samples by index: all that training reads.
 
-- `source`: the interface. `folder`, `shards`: the formats; `index` belongs to the shards.
-- `scan`, `class_folders`: what there is to convert. `plan`: which sample goes into which shard.
-- `beton_layout`, `beton_source`: FFCV files; `beton`, `beton_conversion` write them.
-- `tar_writer`, `shard_writer`: one shard. `conversion`: all of them, resumable; `manifest`: proof.
-- `remote`: files at URLs. `remote_shards`: reading them through `shard_cache`, by `read_ahead`.
+- `source`: what a format offers. `open`: which format a folder is in.
+- `folder_source`, `shard_source`, `remote_source`, `ffcv_source`: the four formats.
+- `class_folders`: a folder of class folders, listed. `scan`: the list that every layout yields.
+- `shard_folder`: names and state of a folder of shards. `index`: where each sample lies in it.
+- `dali_index`: DALI's index of a shard. `ffcv_tables`: the tables of an FFCV file.
+- `shard_cache`, `shard_prefetch`: shards from a URL, kept on a local disk, fetched ahead.
 """
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pipeline.config import DataConfig
-    from pipeline.formats.source import Source
-
-
-def open_split(data: "DataConfig", split: str) -> "Source":
-    """Open a split of the data that a recipe names. Raises as `open_source` does."""
-    return open_source(f"{data.root.rstrip('/')}/{split}", data)
-
-
-def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
-    """Open the data set at `path`: a folder of class folders, of shards, or with an FFCV file.
-
-    A URL (s3://, gs://, http://, https://) is of a folder of shards, for which `data` names
-    the cache.
-
-    An FFCV file is found as `path` itself, as the one `*.beton` in the folder, and, where there is
-    no folder, as `path`.beton, which is how FFCV's users name a split.
-
-    Raises:
-        DataError: if there is nothing that can be read, with the reason.
-    """
-    # The formats are imported when they are needed, so that this package costs nothing.
-    from pipeline.errors import DataError
-    from pipeline.formats.beton_source import BetonSource
-    from pipeline.formats.folder import FolderSource
-    from pipeline.formats.shard_folder import INDEX_NAME, PARTS_FOLDER
-    from pipeline.formats.shards import ShardSource
-
-    if "://" in str(path):
-        from pipeline.config import DataConfig
-        from pipeline.formats.remote_shards import RemoteShardSource
-        from pipeline.formats.shard_cache import cache_config
-
-        return RemoteShardSource(str(path), cache_config(data or DataConfig()))
-    path = Path(path)
-    if beton := _find_beton(path):
-        return BetonSource(beton)
-    if not path.exists():
-        raise DataError(f"{path}: there is no such folder; make shards with tools/make_shards.py")
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: a file; expected a folder of shards or of class folders, or a .beton"
-        )
-    if (path / INDEX_NAME).exists():
-        return ShardSource(path)
-    if shards := sorted(path.glob("*.tar")) or sorted(path.glob("*.tar.part")):
-        raise DataError(
-            f"{path}: holds shards ({shards[0].name}, ...) but no {INDEX_NAME}: the conversion is"
-            " not finished, or another program made them. Run tools/make_shards.py (again)"
-        )
-    if (path / PARTS_FOLDER).is_dir():
-        raise DataError(f"{path}: the conversion is not finished; run tools/make_shards.py again")
-    if (path / "train").is_dir():
-        raise DataError(f"{path}: holds splits; open one of them, such as {path / 'train'}")
-    return FolderSource(path)
-
-
-def _find_beton(path: Path) -> Path | None:
-    """Return the FFCV file that `path` stands for."""
-    if path.is_file():
-        return path if path.suffix == ".beton" else None
-    if not path.exists():
-        beside = path.with_name(f"{path.name}.beton")
-        return beside if beside.is_file() else None
-    inside = sorted(path.glob("*.beton"))
-    if len(inside) > 1:
-        from pipeline.errors import DataError
-
-        names = ", ".join(file.name for file in inside)
-        raise DataError(f"{path}: holds several FFCV files ({names}); open one of them")
-    return inside[0] if inside else None

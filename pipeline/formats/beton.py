@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UnusableImageError
 from pipeline.formats.beton_config import MAX_SIDE, BetonConfig
-from pipeline.formats.beton_layout import JPEG_MODE
-from pipeline.formats.image_check import decoded
-from pipeline.formats.image_header import ImageHeader
-from pipeline.formats.pixels import as_rgb
+from pipeline.formats.ffcv_tables import JPEG_MODE
+from pipeline.images.header import ImageHeader
+from pipeline.images.pixels import as_rgb
+from pipeline.images.usable import decoded
 
 ENCODER = f"OpenCV {cv2.__version__}"
 """With which FFCV resizes and encodes."""

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pipeline.errors import DataError, Problem, UnusableImageError
-from pipeline.formats.beton_source import BetonSource
-from pipeline.formats.image_check import check_usable
-from pipeline.formats.image_header import read_header
+from pipeline.formats.ffcv_source import BetonSource
 from pipeline.formats.source import Sample
+from pipeline.images.header import read_header
+from pipeline.images.usable import check_usable
 
 
 def check_beton_samples(path: Path, *, deep: bool) -> list[Problem]:

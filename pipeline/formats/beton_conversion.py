@@ -25,13 +25,13 @@ from zlib_ng import zlib_ng
 from pipeline.errors import DataError, Problem, UnusableImageError
 from pipeline.formats.beton import ENCODER, PageOverflowError, StoredImage, encode, write_file
 from pipeline.formats.beton_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, BetonConfig
-from pipeline.formats.beton_layout import BetonTables, read_tables
 from pipeline.formats.conversion import Conversion, Options
 from pipeline.formats.convert import RunJobs
-from pipeline.formats.files import finish_part, part_path
+from pipeline.formats.ffcv_tables import BetonTables, read_tables
 from pipeline.formats.pieces import PIECE_SCHEMA, Piece, write_piece
 from pipeline.formats.plan import Plan, PlanConfig, plan_shards
 from pipeline.formats.shard_writer import Entry, Progress, ShardJob, entries, load
+from pipeline.storage.files import finish_part, part_path
 
 _log = logging.getLogger(__name__)
 

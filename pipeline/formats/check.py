@@ -18,13 +18,13 @@ from zlib_ng import zlib_ng
 from pipeline.errors import Problem, UnusableImageError
 from pipeline.formats.beton_check import check_beton_samples
 from pipeline.formats.dali_index import DALI_INDEX_VERSION, is_dali_line
-from pipeline.formats.image_check import check_usable
-from pipeline.formats.image_header import read_header
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.manifest import FileFacts, Manifest
 from pipeline.formats.sample_writer import label_members
 from pipeline.formats.shard_writer import Progress
-from pipeline.formats.tar_writer import BLOCK
+from pipeline.images.header import read_header
+from pipeline.images.usable import check_usable
+from pipeline.storage.tar_writer import BLOCK
 
 _PIECE = 8 << 20
 _LABEL_BYTES = 2 * BLOCK

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.formats.array_pickle import UnsafePickleError, load_arrays
 from pipeline.formats.listing import Listing
-from pipeline.formats.pixels import encode_png, png_size
 from pipeline.formats.scan import Scan
+from pipeline.images.pixels import encode_png, png_size
 
 _SIDE = 32
 _MAX_BYTES = 1 << 29

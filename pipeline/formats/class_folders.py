@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import DataError, Problem
-from pipeline.formats.keys import is_image_name, sample_key
-from pipeline.formats.scan import Scan
-from pipeline.formats.text_column import TextColumn
+from pipeline.formats.scan import Scan, TextColumn
+from pipeline.images.names import is_image_name, sample_key
 
 
 @dataclass(frozen=True)

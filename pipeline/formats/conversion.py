@@ -18,7 +18,7 @@ from pipeline.formats.shard_folder import shard_name
 from pipeline.formats.shard_writer import ShardJob, WriteConfig, entries, load
 
 if TYPE_CHECKING:
-    from pipeline.formats.remote import RemoteFolder
+    from pipeline.storage.remote import RemoteFolder
 
 
 Options = dict[str, str | int | float | bool]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
 from pipeline.formats.conversion import Conversion, identity
-from pipeline.formats.files import remove_parts, write_atomically
 from pipeline.formats.index import ShardEntry, write_index
 from pipeline.formats.manifest import (
     Manifest,
@@ -28,6 +27,7 @@ from pipeline.formats.report import write_report
 from pipeline.formats.scan import source_facts
 from pipeline.formats.shard_folder import MANIFEST_NAME, PARTS_FOLDER
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
+from pipeline.storage.files import remove_parts, write_atomically
 
 RunJobs = Callable[[Iterable[ShardJob], Progress], Iterator[tuple[Problem, ...]]]
 """Writes the shards of jobs, here or elsewhere, and yields the problems of each, in any order."""

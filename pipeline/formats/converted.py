@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import DataError, UnusableImageError
-from pipeline.formats.beton_source import BetonSource
+from pipeline.formats.ffcv_source import BetonSource
 from pipeline.formats.index import Index, read_index
-from pipeline.formats.keys import MAX_KEY_BYTES, first_unsafe, member_extension
-from pipeline.formats.pixels import encode_png, png_size
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import INDEX_NAME
-from pipeline.formats.shards import ShardSource
+from pipeline.formats.shard_source import ShardSource
+from pipeline.images.names import MAX_KEY_BYTES, first_unsafe, member_extension
+from pipeline.images.pixels import encode_png, png_size
 
 _TAR_BLOCK = 512
 _TAR_NAME = 100

@@ -1,7 +1,7 @@
 """DALI's index of a shard, the text that `wds2idx` makes of a tar: written, read and compared."""
 
-from pipeline.formats.keys import member_extension
-from pipeline.formats.tar_writer import BLOCK
+from pipeline.images.names import member_extension
+from pipeline.storage.tar_writer import BLOCK
 
 DALI_INDEX_VERSION = "v1.2"
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import Problem, UnusableImageError
-from pipeline.formats.intake import IntakeConfig, take_in
 from pipeline.formats.scan import ByteReader, Scan
 from pipeline.formats.shard_writer import Progress
+from pipeline.images.recode import IntakeConfig, take_in
 
 _IMAGES_OF_A_JOB = 256
 

@@ -17,11 +17,11 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
-from pipeline.formats.files import PART_SUFFIX
-from pipeline.formats.keys import member_extension, sample_key
-from pipeline.formats.locks import locked
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_writer import Progress
+from pipeline.images.names import member_extension, sample_key
+from pipeline.storage.files import PART_SUFFIX
+from pipeline.storage.locks import locked
 
 _THREADS = 4
 _BLOCK = 256

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.imagenet_labels import validation_ids
-from pipeline.formats.keys import is_image_name, sample_key
 from pipeline.formats.listing import Listing
 from pipeline.formats.scan import Scan
-from pipeline.formats.tar_members import Member, TarReader, location_of, members
+from pipeline.images.names import is_image_name, sample_key
+from pipeline.storage.tar_reader import Member, TarReader, location_of, members
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError
-from pipeline.formats.files import finish_part, is_plain_name, part_path
 from pipeline.formats.shard_folder import INDEX_NAME
+from pipeline.storage.files import finish_part, is_plain_name, part_path
 
 INDEX_VERSION = 1
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.class_folders import FileReader, class_names, scan_class_folders
-from pipeline.formats.keys import is_image_name, sample_key
 from pipeline.formats.listing import Listing
 from pipeline.formats.scan import Scan
+from pipeline.images.names import is_image_name, sample_key
 
 IMAGES = Path("ILSVRC", "Data", "CLS-LOC")
 SOLUTION = "LOC_val_solution.csv"

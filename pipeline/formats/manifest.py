@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from pipeline.errors import DataError, Problem
 from pipeline.formats.conversion import Options
-from pipeline.formats.files import file_sha256, write_atomically
 from pipeline.formats.manifest_form import CHECKSUM_KEY, checksum, form_fault, shard_name_fault
 from pipeline.formats.pieces import Piece
 from pipeline.formats.report import Finding, summarize
 from pipeline.formats.scan import Scan, SourceFacts, source_facts
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, REPORT_NAME
+from pipeline.storage.files import file_sha256, write_atomically
 
 MANIFEST_VERSION = 1
 _FORMAT = "millstream shards"

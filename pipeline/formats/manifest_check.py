@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DataError, Problem
-from pipeline.formats.files import file_sha256
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.manifest import Manifest
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, REPORT_NAME
+from pipeline.storage.files import file_sha256
 
 _RESTORE = "restore it from a copy, or remove the folder and make the shards again"
 _WITHOUT_INDEX = "no sample can be looked at by itself, and no DALI index compared"

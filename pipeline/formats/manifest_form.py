@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from pipeline.formats.files import is_plain_name
+from pipeline.storage.files import is_plain_name
 
 CHECKSUM_KEY: Final = "sha256"
 

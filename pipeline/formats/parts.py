@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import OutputError
-from pipeline.formats.files import write_atomically
-from pipeline.formats.locks import lock, lock_file
+from pipeline.storage.files import write_atomically
+from pipeline.storage.locks import lock, lock_file
 
 _MUTEX_NAME = "lock.mutex"
 _FOLDER_NAME = "lock"

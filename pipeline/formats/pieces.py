@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import Problem
-from pipeline.formats.files import finish_part, part_path
 from pipeline.formats.index import SCHEMA
 from pipeline.formats.shard_folder import PARTS_FOLDER
+from pipeline.storage.files import finish_part, part_path
 
 PIECE_SCHEMA = SCHEMA.append(pa.field("notes", pa.int32()))
 """The index's columns, and what is unusual about each image (`image_check.Note`)."""

@@ -21,10 +21,10 @@ from ray.exceptions import RayError, RayTaskError
 
 import pipeline
 from pipeline.errors import OutputError, Problem, WorkerError
-from pipeline.formats.files import write_atomically
 from pipeline.formats.shard_folder import PARTS_FOLDER, piece_path
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
 from pipeline.formats.stored_shards import make_empty
+from pipeline.storage.files import write_atomically
 
 _RETRIES = 3
 """Of a shard whose node or process died."""

@@ -8,13 +8,13 @@ import pyarrow as pa
 from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError
-from pipeline.formats.files import file_sha256
-from pipeline.formats.image_header import read_header
 from pipeline.formats.index import SCHEMA, ShardEntry, write_index
 from pipeline.formats.manifest import Manifest
 from pipeline.formats.pieces import in_canonical_order
 from pipeline.formats.repair_folder import repair_folder
 from pipeline.formats.shard_folder import INDEX_NAME
+from pipeline.images.header import read_header
+from pipeline.storage.files import file_sha256
 
 
 def rebuild_index(folder: Path, manifest: Manifest) -> None:

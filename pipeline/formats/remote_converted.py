@@ -18,10 +18,9 @@ from pipeline.errors import DataError, UnusableImageError
 from pipeline.formats.converted import checked_keys
 from pipeline.formats.dali_index import extensions_by_offset
 from pipeline.formats.index import Index, read_index
-from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.remote_reading import REQUESTS_AT_ONCE, reading_ahead
-from pipeline.formats.scan import ByteReader, Scan
+from pipeline.formats.scan import REQUESTS_AT_ONCE, ByteReader, Scan, reading_ahead
 from pipeline.formats.shard_folder import INDEX_NAME
+from pipeline.storage.remote import RemoteFolder
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from functools import partial
 from urllib.parse import unquote
 
 from pipeline.errors import DataError
-from pipeline.formats.keys import is_image_name, sample_key
 from pipeline.formats.layouts import SPLITS, Layout
 from pipeline.formats.listing import Listing
-from pipeline.formats.remote import RemoteFile, RemoteFolder
 from pipeline.formats.remote_converted import scan_remote_shards
-from pipeline.formats.remote_reading import REQUESTS_AT_ONCE, reading_ahead
-from pipeline.formats.scan import ByteReader, Scan
+from pipeline.formats.scan import REQUESTS_AT_ONCE, ByteReader, Scan, reading_ahead
 from pipeline.formats.shard_folder import MANIFEST_NAME
+from pipeline.images.names import is_image_name, sample_key
+from pipeline.storage.remote import RemoteFile, RemoteFolder
 
 
 @dataclass(frozen=True)

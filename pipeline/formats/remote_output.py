@@ -17,12 +17,12 @@ from pathlib import Path
 from pipeline.errors import OutputError
 from pipeline.formats.conversion import Conversion, identity
 from pipeline.formats.convert import STATE_NAME, other_content
-from pipeline.formats.files import write_atomically
-from pipeline.formats.locks import locked
 from pipeline.formats.parts import COUNT_NAME, WHOLE, Part, read_count
-from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
 from pipeline.formats.stored_shards import make_empty
+from pipeline.storage.files import write_atomically
+from pipeline.storage.locks import locked
+from pipeline.storage.remote import RemoteFolder
 
 
 def staging_folder(remote: RemoteFolder, part: Part) -> Path:

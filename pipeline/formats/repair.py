@@ -10,11 +10,9 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.conversion import Conversion, Options
-from pipeline.formats.intake import IntakeConfig
 from pipeline.formats.manifest import Manifest
 from pipeline.formats.pieces import read_piece
 from pipeline.formats.plan import PlanConfig
-from pipeline.formats.recode import RecodeConfig
 from pipeline.formats.repair_folder import repair_folder
 from pipeline.formats.scan import Scan, source_facts
 from pipeline.formats.shard_writer import Progress, WriteConfig, write_shard
@@ -24,6 +22,7 @@ from pipeline.formats.source_changes import (
     in_words,
     trusted_index,
 )
+from pipeline.images.recode import IntakeConfig, RecodeConfig
 
 
 def repair_shards(

@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import Problem
-from pipeline.formats.files import finish_part, part_path
-from pipeline.formats.image_check import NORMALIZABLE, NOTE_TEXTS, Note
 from pipeline.formats.shard_folder import REPORT_NAME
+from pipeline.images.usable import NORMALIZABLE, NOTE_TEXTS, Note
+from pipeline.storage.files import finish_part, part_path
 
 _NAMED = 1000
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.class_folders import FileReader
-from pipeline.formats.keys import sample_key
 from pipeline.formats.listing import Listing
 from pipeline.formats.scan import Scan
 from pipeline.formats.source import MAX_CLASSES
+from pipeline.images.names import sample_key
 
 _HEADER = ["path", "label"]
 _LONGEST_HEADER = 100

@@ -14,8 +14,8 @@ from zlib_ng import zlib_ng
 
 from pipeline.formats.dali_index import DALI_INDEX_VERSION, dali_line
 from pipeline.formats.pieces import PIECE_SCHEMA
-from pipeline.formats.recode import Recoded
-from pipeline.formats.tar_writer import BLOCK, FixedMembers, TarWriter, padded, tar_header
+from pipeline.images.recode import Recoded
+from pipeline.storage.tar_writer import BLOCK, FixedMembers, TarWriter, padded, tar_header
 
 _LABELS_BYTES = 4 * BLOCK  # two members of a header and a block of content
 

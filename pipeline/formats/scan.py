@@ -7,9 +7,13 @@ in canonical order, by label and then key, so that entry i is sample i.
 
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -88,8 +92,8 @@ class SourceFacts(TypedDict):
 def source_facts(scan: Scan) -> SourceFacts:
     """Return what identifies the input of a conversion: names, labels and sizes, not times."""
     digest = hashlib.sha256()
-    for array in (scan.keys, scan.locations):
-        for buffer in array.buffers()[1:]:
+    for column in (scan.keys, scan.locations):
+        for buffer in column.buffers()[1:]:
             digest.update(buffer or b"")
     digest.update(scan.labels.tobytes())
     digest.update(scan.sizes.tobytes())
@@ -97,3 +101,60 @@ def source_facts(scan: Scan) -> SourceFacts:
     return SourceFacts(
         fingerprint=digest.hexdigest(), images=len(scan), bytes=int(scan.sizes.sum())
     )
+
+
+class TextColumn:
+    """Collects byte strings; `take` gives them as an Arrow array, without a copy."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends = array("i", [0])
+
+    def extend(self, texts: Iterable[bytes]) -> None:
+        """Append `texts`."""
+        for text in texts:
+            self._data += text
+            self._ends.append(len(self._data))
+
+    def take(self, kind: pa.DataType) -> pa.Array:
+        """Return what was collected, of `kind` string or binary; the column must not grow after."""
+        offsets, data = pa.py_buffer(self._ends), pa.py_buffer(self._data)
+        return pa.Array.from_buffers(kind, len(self._ends) - 1, [None, offsets, data])
+
+
+REQUESTS_AT_ONCE = 16
+
+
+@contextmanager
+def reading_ahead(reader: ByteReader, locations: Sequence[str]) -> Iterator[ByteReader]:
+    """Return a reader of `locations`, each once, in this order, which fetches some ahead."""
+    ahead = _ReaderAhead(reader, locations)
+    try:
+        yield ahead
+    finally:
+        ahead.close()
+
+
+class _ReaderAhead:
+    def __init__(self, reader: ByteReader, locations: Sequence[str]) -> None:
+        self._reader = reader
+        self._rest = iter(locations)
+        self._pool = ThreadPoolExecutor(REQUESTS_AT_ONCE)
+        self._pending: deque[tuple[str, Future[bytes]]] = deque()
+        self._submit(2 * REQUESTS_AT_ONCE)
+
+    def read(self, location: str) -> bytes:
+        expected, future = self._pending.popleft()
+        assert location == expected, "locations are read in the order that was announced"
+        self._submit(1)
+        return future.result()
+
+    def describe(self, location: str) -> str:
+        return self._reader.describe(location)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _submit(self, count: int) -> None:
+        for location in islice(self._rest, count):
+            self._pending.append((location, self._pool.submit(self._reader.read, location)))

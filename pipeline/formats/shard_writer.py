@@ -17,18 +17,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import Problem, UnusableImageError
-from pipeline.formats.files import finish_part, part_path, write_atomically
-from pipeline.formats.image_check import usual_extension
-from pipeline.formats.intake import IntakeConfig, take_in
-from pipeline.formats.keys import member_extension
 from pipeline.formats.pieces import Piece, write_piece
-from pipeline.formats.recode import Recoded
 from pipeline.formats.sample_writer import SampleWriter
 from pipeline.formats.scan import AheadReader, ByteReader
-from pipeline.formats.tar_writer import TarWriter
+from pipeline.images.names import member_extension
+from pipeline.images.recode import IntakeConfig, Recoded, take_in
+from pipeline.images.usable import usual_extension
+from pipeline.storage.files import finish_part, part_path, write_atomically
+from pipeline.storage.tar_writer import TarWriter
 
 if TYPE_CHECKING:
-    from pipeline.formats.remote import RemoteFolder
+    from pipeline.storage.remote import RemoteFolder
 
 QUARANTINE_FOLDER = "quarantine"
 _REPORT_EVERY = 32

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.formats.remote import RemoteFolder
 from pipeline.formats.shard_folder import piece_path
+from pipeline.storage.remote import RemoteFolder
 
 
 def store_shard(remote: RemoteFolder, folder: Path, name: str) -> None:

@@ -13,8 +13,8 @@ from multiprocessing.sharedctypes import SynchronizedArray
 from typing import TypeVar
 
 from pipeline.errors import Problem, WorkerError
-from pipeline.formats.locks import HeldFile, held_files
 from pipeline.formats.shard_writer import Progress, ShardJob, write_shard
+from pipeline.storage.locks import HeldFile, held_files
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

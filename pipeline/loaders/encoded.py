@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import draws
+from pipeline.augment import draws
 from pipeline.batch import IGNORE_LABEL, Placement
 from pipeline.config import DataConfig
 from pipeline.errors import DataError

@@ -6,7 +6,7 @@ faster where nothing lies between decoding and encoding, because PIL keeps four 
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ import simplejpeg
 from PIL import Image, ImageOps, features
 
 from pipeline.errors import UnusableImageError
-from pipeline.formats.image_check import NORMALIZABLE, Note, decoded
-from pipeline.formats.image_header import ImageHeader, read_header
+from pipeline.images.header import ImageHeader, read_header
+from pipeline.images.usable import NORMALIZABLE, Note, check_usable, decoded, unusual
 
 NORMALIZED_QUALITY = 95
 """Of an image that is converted because of its form, and else would be kept as it is."""
@@ -141,3 +141,33 @@ def _encode(picture: Image.Image, config: RecodeConfig) -> bytes:
     quality = config.quality or NORMALIZED_QUALITY
     picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntakeConfig:
+    """Which images are accepted, and in which form they are stored."""
+
+    recode: RecodeConfig = field(default_factory=RecodeConfig)
+    verify: bool = False
+    """Decode every image, also those that are kept as they are."""
+
+
+def take_in(data: bytes, location: str, config: IntakeConfig) -> Recoded:
+    """Return the image as it is to be stored.
+
+    Raises:
+        UnusableImageError: if it must not get into a data set.
+    """
+    try:
+        header = read_header(data)
+    except ValueError as error:
+        raise UnusableImageError("not an image", str(error)) from error
+    notes = unusual(header, location)
+    is_converted = must_convert(config.recode, notes)
+    # Converting decodes anyway, and makes a JPEG of whatever PIL can read; but of the damage to a
+    # JPEG only a strict decoder tells.
+    decode = config.verify and (header.format == "JPEG" or not is_converted)
+    check_usable(header, data, must_load=not is_converted, decode=decode)
+    if is_converted:
+        return convert(data, header, notes, config.recode)
+    return Recoded(data, header, notes)

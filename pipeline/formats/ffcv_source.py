@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError
-from pipeline.formats.beton_layout import BetonTables, read_tables
+from pipeline.formats.ffcv_tables import BetonTables, read_tables
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.source import MAX_CLASSES, Sample

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from pipeline.errors import DataError, StorageError
-from pipeline.formats.retry import Retry, try_often
+from pipeline.storage.retry import Retry, try_often
 
 SCHEMES = ("s3", "gs", "http", "https")
 _UPLOAD_PART_BYTES = 16 << 20

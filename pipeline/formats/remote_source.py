@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError, StorageError
-from pipeline.formats.files import write_atomically
-from pipeline.formats.read_ahead import ReadAhead, ShardUse
-from pipeline.formats.remote import RemoteFolder
-from pipeline.formats.retry import Retry
 from pipeline.formats.shard_cache import CacheConfig, ShardCache
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME
-from pipeline.formats.shards import ShardSource
+from pipeline.formats.shard_prefetch import ReadAhead, ShardUse
+from pipeline.formats.shard_source import ShardSource
 from pipeline.formats.source import Sample
+from pipeline.storage.files import write_atomically
+from pipeline.storage.remote import RemoteFolder
+from pipeline.storage.retry import Retry
 
 _log = logging.getLogger(__name__)
 

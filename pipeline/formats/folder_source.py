@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError, Problem
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.image_header import read_header
 from pipeline.formats.source import Sample
+from pipeline.images.header import read_header
 
 _MESSAGE_LINES = 10
 

@@ -13,8 +13,8 @@ import simplejpeg
 from PIL import Image
 
 from pipeline.errors import UnusableImageError
-from pipeline.formats.image_header import ImageHeader
-from pipeline.formats.keys import member_extension
+from pipeline.images.header import ImageHeader
+from pipeline.images.names import member_extension
 
 MAX_PIXELS = 178_956_970
 """Where PIL too refuses a picture as a decompression bomb; 0.5 GB as RGB."""
