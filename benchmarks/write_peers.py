@@ -15,11 +15,11 @@ import webdataset
 from PIL import Image
 
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import convert
-from pipeline.formats.shard_writer import WriteConfig
 from pipeline.images.header import read_header
 from pipeline.images.recode import IntakeConfig, RecodeConfig
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.run import convert
+from pipeline.prepare.writers.job import WriteConfig
 
 SHORT_SIDE, QUALITY = 400, 90
 SHARD_BYTES = 256_000_000

@@ -1,9 +1,16 @@
-"""Data: from a JPEG on disk to an augmented batch. Knows nothing of models or training.
+"""Data: from a stored image to an augmented batch. Knows nothing of models or training.
 
-- `batch`, `config`: the central types.
-- `order`, `draws`: which sample comes when, and which crop, flip and box it gets; pure functions
-  of (seed, epoch, sample), with the random numbers of `counter`.
-- `formats`: how samples lie on disk (folders, WebDataset shards, FFCV files).
-- `augment`: what is done to one image (`images`) and to the whole batch (`batches`).
-- `loaders`: how samples become batches (DALI; a PIL reference as its oracle).
+What training needs:
+
+- `batch`, `config`, `errors`: the central types, and all that a user can be told.
+- `order`: which sample comes when, with the random numbers of `counter`; a pure function of
+  (seed, epoch).
+- `storage`: bytes on disk, in tars, in object stores. `images`: one encoded image.
+- `formats`: samples by index, of class folders, WebDataset shards and FFCV files.
+- `augment`: what is done to pixels, and with which numbers.
+- `loaders`: samples to batches.
+
+And the second storey, which training never imports:
+
+- `prepare`: making data, checking it and mending it.
 """

@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import DataError, OutputError, UnusableInputError
-from pipeline.formats.beton_config import MIN_PAGE_BYTES, BetonConfig
-from pipeline.formats.beton_conversion import BetonConversion, run_beton
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.convert import convert
 from pipeline.formats.ffcv_source import BetonSource
-from pipeline.formats.manifest import read_manifest
 from pipeline.formats.open import open_source
-from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_folder import INDEX_NAME
-from pipeline.formats.shard_writer import WriteConfig
+from pipeline.prepare.conversion.ffcv_conversion import BetonConversion, run_beton
+from pipeline.prepare.conversion.manifest import read_manifest
+from pipeline.prepare.conversion.plan import PlanConfig
+from pipeline.prepare.conversion.run import convert
+from pipeline.prepare.writers.ffcv_config import MIN_PAGE_BYTES, BetonConfig
+from pipeline.prepare.writers.job import WriteConfig
 from tests.conftest import decode, encode_jpeg
 from tools import check_data, make_shards
 
@@ -269,7 +269,7 @@ def test_killed_writer_leaves_nothing_under_the_final_name(image_folder, tmp_pat
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-import pipeline.formats.beton_conversion as b
+import pipeline.prepare.writers.ffcv_writer as b
 seen = []
 original = b._encode
 def killed(job, config, entry):
@@ -300,7 +300,7 @@ def test_full_disk_is_reported_and_leaves_nothing(image_folder, copied, tmp_path
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from tools import check_data, make_shards
-import pipeline.formats.beton_conversion
+import pipeline.prepare.writers.ffcv_writer
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 sys.exit(make_shards.main([
     {str(image_folder)!r}, "--output", {str(tmp_path / "out")!r},

@@ -15,10 +15,10 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import pipeline_def
 
 from pipeline.errors import DataError
-from pipeline.formats.array_pickle import UnsafePickleError, load_arrays
-from pipeline.formats.layouts import find_layout
 from pipeline.formats.open import open_source
 from pipeline.images.pixels import encode_png, png_size
+from pipeline.prepare.layouts.array_pickle import UnsafePickleError, load_arrays
+from pipeline.prepare.layouts.find import find_layout
 from tests.conftest import decode
 from tools import make_shards
 

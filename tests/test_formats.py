@@ -12,12 +12,12 @@ from PIL import Image
 
 from pipeline.errors import DataError
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import convert
 from pipeline.formats.open import open_source
-from pipeline.formats.plan import PlanConfig
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.shard_source import ShardSource
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.plan import PlanConfig
+from pipeline.prepare.conversion.run import convert
 
 
 def _silent(images, size_bytes):

@@ -13,13 +13,13 @@ from PIL import Image, ImageOps
 
 from pipeline.errors import UnusableImageError, UnusableInputError
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import convert
 from pipeline.formats.open import open_source
-from pipeline.formats.shard_writer import QUARANTINE_FOLDER
 from pipeline.images.header import read_header
 from pipeline.images.recode import IntakeConfig, RecodeConfig, take_in
 from pipeline.images.usable import MAX_PIXELS, NOTE_TEXTS, Note, check_usable
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.run import convert
+from pipeline.prepare.writers.job import QUARANTINE_FOLDER
 from tests.conftest import decode, encode_jpeg
 from tools.check_data import main as check_data
 from tools.make_shards import EXIT_BAD_INPUT, main

@@ -13,10 +13,10 @@ import pytest
 import scipy.io
 
 from pipeline.errors import DataError, OutputError
-from pipeline.formats.folder_writer import write_class_folders
-from pipeline.formats.layouts import find_layout
-from pipeline.formats.manifest import read_manifest
 from pipeline.formats.open import open_source
+from pipeline.prepare.conversion.manifest import read_manifest
+from pipeline.prepare.layouts.find import find_layout
+from pipeline.prepare.writers.folder_writer import write_class_folders
 from pipeline.storage.tar_reader import TarReader, location_of, members
 from tests.conftest import CLASSES
 from tools import make_folders, make_shards

@@ -1,7 +1,7 @@
 """make_folders goes on with what an earlier run left, as far as that is right."""
 
-from pipeline.formats.folder_writer import write_class_folders
-from pipeline.formats.layouts import find_layout
+from pipeline.prepare.layouts.find import find_layout
+from pipeline.prepare.writers.folder_writer import write_class_folders
 from pipeline.storage.retry import Retry
 from tests.storage_servers import http_server
 from tools.make_folders import EXIT_IO, main

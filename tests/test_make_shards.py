@@ -17,11 +17,11 @@ import webdataset
 from wds2idx import IndexCreator
 
 from pipeline.formats.open import open_source
-from pipeline.formats.parts import WHOLE, claimed
 from pipeline.formats.shard_folder import PARTS_FOLDER
+from pipeline.prepare.conversion.parts import WHOLE, claimed
 from pipeline.storage import locks
+from tools.cli.progress import ImageProgress
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_IO, EXIT_OUTPUT, main
-from tools.progress import ImageProgress
 
 SMALL_SHARDS = ("--shard-samples", "10")
 
@@ -488,7 +488,7 @@ def test_finished_output_without_some_images_is_no_success_if_all_are_wanted(
 
 def test_progress_counts_what_is_there_already_as_done_but_not_as_fast(capsys, monkeypatch):
     clock = iter([0.0, 0.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0])
-    monkeypatch.setattr("tools.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tools.cli.progress.time.monotonic", lambda: next(clock))
     progress = ImageProgress("train", 1000, 10_000_000)
     progress.resume(500, 5_000_000)
     progress.advance(100, 1_000_000)

@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.formats.manifest import read_manifest, write_manifest
-from pipeline.formats.manifest_form import checksum
+from pipeline.prepare.conversion.manifest import checksum, read_manifest, write_manifest
 from tests.damage import run_check
 from tools.check_data import EXIT_DAMAGED
 from tools.make_shards import EXIT_BAD_INPUT, EXIT_OUTPUT

@@ -11,12 +11,12 @@ import s3fs
 from pipeline.config import DataConfig
 from pipeline.errors import OutputError
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import convert, run_in_turn
 from pipeline.formats.open import open_source
-from pipeline.formats.parts import WHOLE
-from pipeline.formats.plan import PlanConfig
-from pipeline.formats.remote_output import staged, staging_folder
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.parts import WHOLE
+from pipeline.prepare.conversion.plan import PlanConfig
+from pipeline.prepare.conversion.remote_output import staged, staging_folder
+from pipeline.prepare.conversion.run import convert, run_in_turn
 from pipeline.storage import locks
 from pipeline.storage.remote import RemoteFolder
 from pipeline.storage.retry import Retry

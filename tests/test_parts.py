@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import convert, merge
-from pipeline.formats.parts import WHOLE, Part, claimed, parse_part
-from pipeline.formats.plan import PlanConfig
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.parts import WHOLE, Part, claimed, parse_part
+from pipeline.prepare.conversion.plan import PlanConfig
+from pipeline.prepare.conversion.run import convert, merge
 from pipeline.storage import locks
 from tools.make_shards import EXIT_OUTPUT, main
 

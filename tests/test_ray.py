@@ -10,11 +10,11 @@ from ray.cluster_utils import Cluster
 
 from pipeline.errors import WorkerError
 from pipeline.formats.class_folders import FileReader, scan_class_folders
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import convert
-from pipeline.formats.parts import WHOLE
-from pipeline.formats.plan import PlanConfig
-from pipeline.formats.ray_executor import run_on_ray
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.parts import WHOLE
+from pipeline.prepare.conversion.plan import PlanConfig
+from pipeline.prepare.conversion.ray_executor import run_on_ray
+from pipeline.prepare.conversion.run import convert
 from tests.storage_servers import s3_server
 from tools.make_shards import EXIT_BAD_INPUT
 from tools.make_shards import main as make_shards

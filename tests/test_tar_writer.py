@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.formats.plan import PlanConfig, plan_shards, shard_bytes
 from pipeline.images.names import MAX_KEY_BYTES, member_extension, sample_key
+from pipeline.prepare.conversion.plan import PlanConfig, plan_shards, shard_bytes
 from pipeline.storage.tar_writer import FixedMembers, TarWriter, tar_header
 
 

@@ -1,1 +1,7 @@
-"""Command-line tools, one verb per file: thin mains over the packages."""
+"""One verb a file: what is done from a command line.
+
+- `make_shards`, `make_folders`, `make_digits`: data made. `check_data`: data checked and mended.
+- `convert_checkpoint`, `export_weights`: weights from elsewhere, and for elsewhere.
+- `preview_batches`, `plot_run`, `report_run`: what a run sees, and what it did.
+- `cli`: what the tools' command lines share.
+"""

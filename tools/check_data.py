@@ -19,18 +19,17 @@ from pathlib import Path
 import pipeline
 from pipeline.errors import DataError, OutputError, StorageError, WorkerError
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.folder_check import check_images, folder_jobs
-from pipeline.formats.layouts import SPLITS
-from pipeline.formats.manifest import read_manifest, software
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
-from pipeline.formats.workers import map_in_processes
+from pipeline.prepare.checking.check_images import check_images, folder_jobs
+from pipeline.prepare.checking.mend import FolderResult, ShardCheck, as_dicts
+from pipeline.prepare.conversion.manifest import read_manifest, software
+from pipeline.prepare.conversion.workers import map_in_processes
+from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
-from tools.interruption import interruptible
-from tools.progress import ImageProgress
-from tools.shard_check import FolderResult, ShardCheck, as_dicts
-from tools.shard_options import available_cores
-from tools.sources import add_reading_options, folder_or_url, open_layout
+from tools.cli.output_options import available_cores
+from tools.cli.progress import ImageProgress, interruptible
+from tools.cli.source_options import add_reading_options, folder_or_url, open_layout
 
 EXIT_FAILED = 1
 EXIT_DAMAGED = 2
@@ -124,6 +123,7 @@ def _check(folder: Path, arguments: argparse.Namespace) -> FolderResult:
         manifest=manifest,
         deep=arguments.deep,
         workers=_num_workers(arguments, manifest["bytes"]),
+        show_progress=ImageProgress,
     )
     return check.run(open_source if arguments.source else None)
 

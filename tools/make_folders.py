@@ -12,11 +12,10 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import OutputError, StorageError, UnusableInputError
-from pipeline.formats.folder_writer import write_class_folders
-from pipeline.formats.layouts import SPLITS
-from tools.interruption import interruptible
-from tools.progress import ImageProgress
-from tools.sources import add_source_options, open_layout
+from pipeline.prepare.layouts.find import SPLITS
+from pipeline.prepare.writers.folder_writer import write_class_folders
+from tools.cli.progress import ImageProgress, interruptible
+from tools.cli.source_options import add_source_options, open_layout
 
 EXIT_BAD_INPUT = 2
 EXIT_OUTPUT = 73

@@ -22,18 +22,22 @@ from pathlib import Path
 
 import pipeline
 from pipeline.errors import DataError, OutputError, StorageError, UnusableInputError, WorkerError
-from pipeline.formats.conversion import Conversion
-from pipeline.formats.convert import check_output, convert, merge
-from pipeline.formats.layouts import SPLITS
-from pipeline.formats.manifest import Manifest, printable, software
-from pipeline.formats.parts import WHOLE, Part, parse_part
-from pipeline.formats.remote_output import looked_at, staged
+from pipeline.prepare.conversion.conversion import Conversion
+from pipeline.prepare.conversion.manifest import Manifest, printable, software
+from pipeline.prepare.conversion.parts import WHOLE, Part, parse_part
+from pipeline.prepare.conversion.remote_output import looked_at, staged
+from pipeline.prepare.conversion.run import check_output, convert, merge
+from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
-from tools.interruption import interruptible
-from tools.progress import ImageProgress, busy
-from tools.shard_options import add_shard_options, positive
-from tools.sources import add_source_options, default_name, folder_or_url, open_layout
-from tools.targets import add_target_options, new_conversion, new_runner
+from tools.cli.output_options import (
+    add_shard_options,
+    add_target_options,
+    new_conversion,
+    new_runner,
+    positive,
+)
+from tools.cli.progress import ImageProgress, busy, interruptible
+from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

@@ -1,1 +1,5 @@
-"""Augmentation of whole batches of tensors, on the accelerator."""
+"""What is done to pixels, and with which numbers.
+
+- `draws`: which crop, flip, erased box and mixing weight a sample gets.
+- `batches`: what is done to whole batches, on the accelerator.
+"""

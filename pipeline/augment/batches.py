@@ -1,8 +1,9 @@
 """What is done to whole batches, once, on their device: normalise, erase, mix, soften the targets.
 
 The numbers come from `pipeline.augment.draws`, made on the host from `Batch.samples` (which stay
-there) and sent along without waiting; so a batch's pixels depend on nothing but (seed, epoch, samples).
-The formulas are timm's: random erasing with per-pixel noise, mixup and cutmix with label smoothing.
+there) and sent along without waiting; so a batch's pixels depend on nothing but (seed, epoch,
+samples). The formulas are timm's: random erasing with per-pixel noise, mixup and cutmix with label
+smoothing.
 
 Pixels are processed as (B, H, 3W): rows of channels-last images as they lie in memory. Loops over
 an innermost dimension of three channels would be several times slower on a CPU.

@@ -1,11 +1,4 @@
-"""How samples lie on disk. `open_source` finds out which format a folder is in.
-
-- `source`: the interface. `folder`, `shards`: the formats; `index` belongs to the shards.
-- `scan`, `class_folders`: what there is to convert. `plan`: which sample goes into which shard.
-- `beton_layout`, `beton_source`: FFCV files; `beton`, `beton_conversion` write them.
-- `tar_writer`, `shard_writer`: one shard. `conversion`: all of them, resumable; `manifest`: proof.
-- `remote`: files at URLs. `remote_shards`: reading them through `shard_cache`, by `read_ahead`.
-"""
+"""Opens a split for whoever reads samples: finds out which format lies there."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

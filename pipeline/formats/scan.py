@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Problem
 
+REQUESTS_AT_ONCE = 16
+
 
 class ByteReader(Protocol):
     """How a layout's bytes are fetched. Picklable, and used in several processes and threads."""
@@ -120,9 +122,6 @@ class TextColumn:
         """Return what was collected, of `kind` string or binary; the column must not grow after."""
         offsets, data = pa.py_buffer(self._ends), pa.py_buffer(self._data)
         return pa.Array.from_buffers(kind, len(self._ends) - 1, [None, offsets, data])
-
-
-REQUESTS_AT_ONCE = 16
 
 
 @contextmanager

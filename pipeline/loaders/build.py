@@ -1,8 +1,4 @@
-"""Loaders: how samples become batches. `build_loader` chooses one.
-
-`encoded` decides which samples a batch holds, reads them ahead and draws their crops, for all
-loaders alike; a loader only turns encoded images into pixels.
-"""
+"""Builds the loader that a recipe asks for."""
 
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec

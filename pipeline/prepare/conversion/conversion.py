@@ -1,0 +1,125 @@
+"""One split to be converted: its input, the options, and what goes where."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.errors import UnusableImageError
+from pipeline.formats.scan import Scan, source_facts
+from pipeline.formats.shard_folder import shard_name
+from pipeline.prepare.conversion.plan import Plan, PlanConfig, plan_shards, shard_bytes
+from pipeline.prepare.writers.job import ShardJob, WriteConfig, entries, load
+
+if TYPE_CHECKING:
+    from pipeline.storage.remote import RemoteFolder
+
+
+Options = dict[str, str | int | float | bool]
+"""What determines the bytes of the shards, besides the source."""
+
+_ESTIMATED_FROM = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """One split to be written to `folder`, or to `remote` if there is one, by way of `folder`."""
+
+    scan: Scan
+    folder: Path
+    split: str
+    layout: PlanConfig = field(default_factory=PlanConfig)
+    writing: WriteConfig = field(default_factory=WriteConfig)
+    remote: "RemoteFolder | None" = None
+
+    @property
+    def place(self) -> str:
+        """Where the result goes, for messages."""
+        return self.remote.url if self.remote else str(self.folder)
+
+    def plan(self) -> Plan:
+        """Return which image goes where."""
+        return plan_shards(self.scan.sizes, self.layout)
+
+    def options(self) -> Options:
+        """Return what determines the bytes of the shards, besides the source."""
+        intake = self.writing.intake
+        return {
+            **asdict(self.layout),
+            **asdict(intake.recode),
+            "codec": intake.recode.codec,
+            "verify": intake.verify,
+            "checksums": self.writing.checksums,
+            "json_member": self.writing.json_member,
+        }
+
+    def name(self, shard: int) -> str:
+        """Return the file name of a shard."""
+        return shard_name(self.split, shard)
+
+    def planned_bytes(self) -> int:
+        """Return the size of all shards; an estimate from some of the images if they are encoded.
+
+        Raises:
+            OSError: if one cannot be read for lack of something else than the file.
+        """
+        plan, sizes = self.plan(), self.scan.sizes
+        if self.writing.intake.recode.quality:
+            sizes = np.full(len(sizes), self._mean_encoded_bytes())
+        return sum(self._shard_bytes(sizes[plan.entries(s)]) for s in range(plan.num_shards))
+
+    def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
+        """Return what `shards` take on the disk; 0 if images are encoded anew: it is not known."""
+        if self.writing.intake.recode.quality:
+            return 0
+        return sum(self._shard_bytes(self.scan.sizes[plan.entries(shard)]) for shard in shards)
+
+    def _shard_bytes(self, sizes: NDArray[np.int64]) -> int:
+        return shard_bytes(sizes, json_member=self.writing.json_member)
+
+    def some_job(self) -> ShardJob:
+        """Return a job of images from all over the source, for an estimate."""
+        some = np.arange(0, len(self.scan), max(1, len(self.scan) // _ESTIMATED_FROM))
+        job = self.job(Plan(some, np.array([0, len(some)])), 0)
+        return replace(job, config=replace(job.config, on_error="fail"))  # nothing is put aside
+
+    def _mean_encoded_bytes(self) -> int:
+        job, lengths = self.some_job(), []
+        for entry in entries(job):
+            with suppress(UnusableImageError):
+                lengths.append(len(load(job, entry).data))
+        return int(np.mean(lengths)) if lengths else 0
+
+    def job(self, plan: Plan, shard: int) -> ShardJob:
+        """Return what a worker needs to write `shard`."""
+        entries = plan.entries(shard)
+        return ShardJob(
+            folder=self.folder,
+            number=shard,
+            name=self.name(shard),
+            keys=self.scan.keys.take(pa.array(entries)),
+            locations=self.scan.locations.take(pa.array(entries)),
+            labels=self.scan.labels[entries],
+            sizes=self.scan.sizes[entries],
+            classes=self.scan.classes,
+            reader=self.scan.reader,
+            config=self.writing,
+            remote=self.remote,
+        )
+
+
+def identity(conversion: Conversion) -> bytes:
+    """Return what must not change between a run and the one that goes on with it."""
+    scan = conversion.scan
+    state = {
+        "source": source_facts(scan),
+        "stamps": int(scan.stamps.sum()),
+        "options": conversion.options(),
+    }
+    return json.dumps(state).encode()

@@ -1,0 +1,200 @@
+"""What lies in a source folder: which layout, which splits, and how each is listed.
+
+A layout is known by files and folders with the names that its authors gave them; nothing is read
+to find out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.formats.class_folders import class_names, scan_class_folders
+from pipeline.formats.scan import Scan
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME
+from pipeline.prepare.layouts.cifar import KINDS, scan_cifar
+from pipeline.prepare.layouts.converted import scan_beton, scan_remote_shards, scan_shards
+from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
+from pipeline.prepare.layouts.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
+from pipeline.prepare.layouts.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
+from pipeline.prepare.layouts.remote_folders import scan_remote_folders
+from pipeline.storage.remote import RemoteFolder
+
+SPLITS = ("train", "val")
+_LISTED_ENTRIES = 6
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set as it was found.
+
+    Attributes:
+        name: of the layout, for messages.
+        splits: what lists each one that is there.
+    """
+
+    name: str
+    splits: Mapping[str, Callable[[], Scan]]
+
+    def check(self, split: str) -> None:
+        """See that `split` is there.
+
+        Raises:
+            DataError: naming what is there instead.
+        """
+        if split not in self.splits:
+            raise DataError(
+                f"{self.name}: has no split {split} (there is {' and '.join(self.splits)});"
+                f" --split {next(iter(self.splits))} converts what is there"
+            )
+
+
+def find_layout(
+    source: Path,
+    *,
+    lists: Mapping[str, Path] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Layout:
+    """Find out what lies at `source`.
+
+    Args:
+        source: a folder, or one file: an archive of CIFAR's or a `.beton`.
+        lists: CSV files of path,label for splits, instead of what lies there.
+        classes: names of the classes, for data that has only their numbers.
+
+    Raises:
+        DataError: if nothing there is known, saying what would be.
+    """
+    if not source.exists():
+        raise DataError(f"{source}: no such folder; expected one that holds train/ and val/")
+    if lists:
+        return _lists(source, lists, classes)
+    finders = (_cifar, _kaggle, _official, _listed, _converted, _class_folders)
+    for find in finders:
+        if layout := find(source, classes):
+            return layout
+    raise DataError(f"{source}: {_what_is_there(source)}. {_WHAT_IS_KNOWN}")
+
+
+_WHAT_IS_KNOWN = (
+    "Known are: train/ and val/ with a folder for each class; Kaggle's ILSVRC/Data/CLS-LOC with"
+    f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv that"
+    " begin with the line path,label; shards or .beton files of train and val"
+)
+
+
+def _what_is_there(source: Path) -> str:
+    if source.is_file():
+        return "a file of no known kind"
+    names = sorted(path.name for path in source.iterdir())
+    more = f" and {len(names) - _LISTED_ENTRIES} more" if len(names) > _LISTED_ENTRIES else ""
+    return f"it holds {', '.join(names[:_LISTED_ENTRIES]) or 'nothing'}{more}"
+
+
+def _cifar(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    found = (
+        [source] if source.name in KINDS else [source / n for n in KINDS if (source / n).exists()]
+    )
+    if len(found) > 1:
+        raise DataError(f"{source}: holds {' and '.join(KINDS)}; name the one to be converted")
+    if not found:
+        return None
+    return Layout(str(found[0]), {split: partial(scan_cifar, found[0], split) for split in SPLITS})
+
+
+def _kaggle(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    """Kaggle's folder, also if the source is ILSVRC, Data or CLS-LOC in it."""
+    here = source.resolve()
+    above = [
+        p for p in here.parents[: len(IMAGES.parts)] if here.is_relative_to(p / IMAGES.parts[0])
+    ]
+    scans = {"train": scan_kaggle_train, "val": scan_kaggle_val}
+    for root in (source, *above):
+        there = {s: partial(f, root) for s, f in scans.items() if (root / IMAGES / s).is_dir()}
+        if there:
+            return Layout(str(root / IMAGES), there)
+    return None
+
+
+def _official(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    scans = {"train": (TRAIN_TAR, scan_train_tar), "val": (VAL_TAR, scan_val_tar)}
+    there = {
+        split: partial(scan, source)
+        for split, (name, scan) in scans.items()
+        if (source / name).exists()
+    }
+    return Layout(f"{source}: {TRAIN_TAR}, {VAL_TAR}", there) if there else None
+
+
+def _listed(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    there = {s: source / f"{s}.csv" for s in SPLITS if is_list(source / f"{s}.csv")}
+    return _lists(source, there, classes) if there else None
+
+
+def _lists(root: Path, lists: Mapping[str, Path], classes: Sequence[str] | None) -> Layout:
+    # The training split says which classes there are, as it does for folders.
+    first = lists.get("train", next(iter(lists.values())))
+    names, numbered = (classes, None) if classes else list_classes(first)
+    scan = partial(scan_list, root=root, classes=names, numbered=numbered)
+    return Layout(f"{root}, listed", {split: partial(scan, path) for split, path in lists.items()})
+
+
+def _converted(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    given = tuple(classes) if classes else None
+    if source.suffix == ".beton":
+        split = source.stem if source.stem in SPLITS else "train"
+        return Layout(str(source), {split: partial(scan_beton, source, given)})
+    there: dict[str, Callable[[], Scan]] = {}
+    for split in SPLITS:
+        if beton := _beton_of(source, split):
+            there[split] = partial(scan_beton, beton, given)
+        elif (source / split / INDEX_NAME).exists():
+            there[split] = partial(scan_shards, source / split)
+    return Layout(f"{source}, converted", there) if there else None
+
+
+def _beton_of(source: Path, split: str) -> Path | None:
+    candidates = (source / split / f"{split}.beton", source / f"{split}.beton")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _class_folders(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    there = [split for split in SPLITS if (source / split).is_dir()]
+    if not there:
+        return None
+
+    def scan(split: str) -> Scan:
+        return scan_class_folders(source / split, class_names(source / there[0]))
+
+    return Layout(f"{source}", {split: partial(scan, split) for split in there})
+
+
+def find_remote_layout(remote: RemoteFolder) -> Layout:
+    """Find the splits at a URL.
+
+    Raises:
+        DataError: if there are none.
+    """
+    converted = {
+        s: partial(scan_remote_shards, remote / s) for s in SPLITS if _has_shards(remote / s)
+    }
+    if converted:
+        return Layout(remote.url, converted)
+    folders = remote.children()[0]
+    there = [split for split in SPLITS if split in folders]
+    if not there:
+        raise DataError(
+            f"{remote.url}: holds no train/ or val/ with shards or with a folder for each class (or"
+            " its server does not list folders); other layouts are read from local folders only"
+        )
+    return Layout(
+        remote.url, {s: partial(scan_remote_folders, remote / s, remote / there[0]) for s in there}
+    )
+
+
+def _has_shards(remote: RemoteFolder) -> bool:
+    try:
+        return remote.size(MANIFEST_NAME) > 0
+    except FileNotFoundError:
+        return False
