@@ -1,1 +1,11 @@
-"""What is measured against peers and papers; never shipped, and nothing shipped imports it."""
+"""What is measured against peers and papers; never shipped, and nothing shipped imports it.
+
+- `bench_loader`, `bench_ffcv`: reading.
+- `bench_write`, `write_peers`, `bench_recode`, `bench_scale`: making shards. `data_tables`: the
+  tables of docs/shards.md.
+- `bench_model`, `model_timing`: models' speed. `model_speed_table`: docs/model_speed.md.
+- `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
+- `plain`: each paper's architecture transcribed. `machine`: what was measured on.
+
+Raw results lie in `results/`.
+"""

@@ -1,4 +1,10 @@
-"""The mixer families. `import models` registers them for `timm.create_model("dynamixer_s")`."""
+"""The mixer families. `import models` registers them for `timm.create_model("dynamixer_s")`.
+
+- `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`: the families; each registers its
+  variants by `registry`. `layers`: what they are built of.
+- `build`: a model by name, for an input size.
+- `checkpoints`, `checkpoint_files`: the authors' weights.
+"""
 
 import importlib
 

@@ -48,7 +48,7 @@ class Placement:
 
 
 class Loader(Protocol):
-    """A source of batches. `tests/test_loader_contract.py` holds every implementation to this.
+    """A source of batches. `tests/pipeline/test_loaders.py` holds every implementation to this.
 
     1. Order. Which samples are in batch b of an epoch depends on nothing but the configuration,
        the epoch and b. `batches(e, start=s)` continues exactly where an interrupted `batches(e)`

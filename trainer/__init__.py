@@ -1,1 +1,9 @@
-"""Optimization: from batches to a checkpointed, measured model."""
+"""Optimization: from batches to a checkpointed, measured model.
+
+- `recipe`, `yaml_config`: what a run is told, and how it is read and checked.
+- `world`: ranks, devices, signals. `assembly`: the parts of a run, put together.
+- `loop`: steps, evaluations, saves.
+- `engine`, `zero_state`: DeepSpeed, and the state that it shards.
+- `schedule`, `optim`, `loss`, `ema`, `metrics`: one part of an optimizer step each.
+- `checkpoint`, `run_folder`: what a run leaves on disk. `events`: what it says of itself.
+"""

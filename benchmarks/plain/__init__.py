@@ -1,1 +1,4 @@
-"""Each paper's architecture transcribed, plainly and independently of `models`: oracle and peer."""
+"""Each paper's architecture transcribed, plainly and independently of `models`: oracle and peer.
+
+- `dynamixer`, `vip`, `amixer`, `splitmixer`: the families. `pyramid`: what the first two share.
+"""

@@ -1,6 +1,7 @@
 """Who imports whom: an import points to a smaller number, heavy libraries have owners."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,40 @@ def test_no_circle_of_imports():
 
     for module in graph:
         visit(module, ())
+
+
+TRAINING = [path for path in FILES if module_name(path).startswith(("trainer", "launch"))]
+TRAINING += [path for path in FILES if module_name(path).startswith("pipeline.loaders")]
+
+
+def test_training_reaches_nothing_that_prepares_data():
+    graph = {module_name(path): imports(path) for path in FILES}
+    reached, open_ends = set(), {module_name(path) for path in TRAINING}
+    while open_ends:
+        reached |= open_ends
+        open_ends = {other for me in open_ends for other in graph.get(me, ())} - reached
+    assert not [name for name in reached if name.startswith(("pipeline.prepare", "tools"))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_what_is_shipped_imports_no_benchmark(path):
+    if path in SHIPPED:
+        assert not [name for name in imports(path) if name.partition(".")[0] == "benchmarks"]
+
+
+PACKAGES = [path for path in FILES if path.name == "__init__.py"]
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=module_name)
+def test_a_package_names_all_of_its_modules_and_no_others(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    files = {file.stem for file in path.parent.glob("*.py")} - {"__init__"}
+    folders = {folder.parent.name for folder in path.parent.glob("*/*.py")}
+    listed = [part for part in docstring.split("\n\n") if part.startswith("- ")]
+    assert set(re.findall(r"`(\w+)`", "".join(listed))) == files | folders
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda f: f.name)
+def test_no_room_is_crowded(folder):
+    limit = 24 if folder.name in ("models", "tools", "benchmarks") else 16
+    assert len([f for f in folder.glob("*.py") if f.name != "__init__.py"]) <= limit

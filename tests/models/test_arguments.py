@@ -1,0 +1,138 @@
+"""What cannot be is refused in words: names, constructor arguments and images, of every model."""
+
+import pytest
+import timm
+import torch
+
+from models.build import build_model, input_config
+from tests.support.small_models import NAMES, NUM_CLASSES, images, make
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "dynamixer_x",
+            {},
+            r"model\.name: unknown variant 'dynamixer_x'; did you mean 'dynamixer_",
+        ),
+        ("vip_s8", {}, r"unknown variant 'vip_s8'; did you mean .*'vip_s"),
+        ("qqqqqqqq", {}, r"unknown variant 'qqqqqqqq'; docs/model_zoo\.md lists all"),
+        (
+            "convmixer_768_32",
+            {"drop_path_rate": 0.1},
+            r"model\.drop_path_rate: convmixer_768_32 has no drop path; leave it out",
+        ),
+        (
+            "dynamixer_s",
+            {"drop_path_rate": 1.0},
+            r"model\.drop_path_rate: must be in \[0, 1\), got",
+        ),
+        ("dynamixer_s", {"num_classes": 0}, r"model\.num_classes: must be at least 1, got 0"),
+        ("dynamixer_s", {"img_size": 10}, r"img_size 10x10 is too small: .* at least 14x14"),
+        ("vip_s14", {"img_size": 13}, r"img_size 13x13 is too small: .* at least 14x14"),
+        ("splitmixer_i_256_8", {"img_size": 1}, "image of 1x1 pixels is smaller than one patch"),
+        ("convmixer_768_32", {"img_size": -1}, r"img_size: expected a number of pixels.* got -1"),
+        ("convmixer_768_32", {"img_size": 6}, "6x6 is too small: .* ConvMixer needs at least 7x7"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_words(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, **{"num_classes": 2, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("dynamixer_nano", {"segments": 5}, "segments: 5 does not divide the width 64"),
+        ("dynamixer_nano", {"segments": (4, 8, 8)}, "give one number for each of the 2 stages"),
+        ("dynamixer_nano", {"generator": "dynamik"}, "expected one of .*'dense'.* got 'dynamik'"),
+        (
+            "dynamixer_nano",
+            {"column": False, "row": False, "channel": False},
+            "column, row and channel are all false",
+        ),
+        ("dynamixer_nano", {"shared": True, "img_size": (32, 40)}, "shared: needs a square"),
+        ("dynamixer_nano", {"shared": True, "row": False}, "shared: needs both"),
+        ("dynamixer_nano", {"depths": (1, 1, 1)}, "give one depth and one width per stage"),
+        (
+            "vip_s14",
+            {"segment_dim": 7},
+            "segment_dim: 7 channel groups do not divide the width 384",
+        ),
+        ("vip_s14", {"global_pool": "max"}, "expected 'avg' or '' .*, got 'max'"),
+        (
+            "vip_s14",
+            {"depths": (4, 3, 8, 0)},
+            r"depths: expected whole numbers .* got \(4, 3, 8, 0",
+        ),
+        ("vip_s14", {"patch_size": 0}, "patch_size: expected whole numbers of at least 1, got 0"),
+        ("vip_s14", {"img_size": 224.0}, r"img_size: expected a number of pixels, .* got 224\.0"),
+        ("amixer_t", {"img_size": (224,)}, r"img_size: expected .*\(height, width\).* got \(224,"),
+        ("dynamixer_nano", {"reduced_dim": 0}, "reduced_dim: expected whole numbers of at least 1"),
+        (
+            "dynamixer_nano",
+            {"generator": "random", "reduced_dim": 8},
+            "reduced_dim: only the dynamic generator has one, not 'random'",
+        ),
+        ("dynamixer_nano", {"dims": 64}, "dims: give a sequence, one number for each stage, got 6"),
+        ("dynamixer_nano", {"segments": 4.0}, r"segments: expected whole numbers .* got 4\.0"),
+        ("dynamixer_nano", {"dims": (2, 8), "segments": 1}, "a width of at least 4, got 2"),
+        ("vip_s14", {"mlp_ratio": 0.001}, r"mlp_ratio: .* 1 channel of 384, got 0\.001"),
+        ("vip_s14", {"num_classes": 2.5}, r"num_classes: must be a whole number .* got 2\.5"),
+        ("amixer_t", {"embed_dim": 3}, "embed_dim: must be at least 4, got 3"),
+        ("splitmixer_i_256_8", {"ratio": float("nan")}, "ratio: must be a number .* got nan"),
+        ("splitmixer_ii_256_8", {"segments": "2"}, "segments: expected whole numbers .* got '2'"),
+        ("amixer_deit_s", {"bank_size": 0}, "bank_size: expected whole numbers of at least 1"),
+        ("amixer_deit_s", {"num_heads": 7}, "num_heads: 7 does not divide .* 384; use a divisor"),
+        ("amixer_t", {"mlp_ratio": 0}, "mlp_ratio: .* at least 1 channel of 96, got 0"),
+        ("amixer_t", {"window_sizes": 7}, "window_sizes: give a number for each of the 4 stages"),
+        ("splitmixer_i_256_8", {"segments": 4}, "segments: 4 has no effect with split='i'.*'ii'"),
+        ("splitmixer_iii_256_8", {"ratio": 0.5}, "ratio: 0.5 has no effect with split='iii'"),
+        ("stridemixer_i_256_8", {"stride": 0}, "stride: expected whole numbers of at least 1"),
+        ("splitmixer_i_256_8", {"patch_size": 0}, "patch_size: expected whole numbers"),
+    ],
+)
+def test_impossible_settings_are_refused_in_words(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        timm.create_model(name, **arguments)
+
+
+@pytest.mark.parametrize("name", ["dynamixer_nano", "vip_s7", "amixer_deit_s", "amixer_t"])
+@pytest.mark.parametrize("more", [(0, 1), (1, 0), (40, 24), (-1, -1)])
+def test_images_of_another_size_are_refused_in_words(name, more):
+    side = input_config(model := make(name)).size[0]
+    height, width = side + more[0], side + more[1]
+    with pytest.raises(
+        ValueError, match=rf"{side}x{side} pixels, got {height}x{width}; create it with"
+    ):
+        model(torch.zeros(1, 3, height, width))
+
+
+def test_what_are_no_images_for_the_model_is_refused_in_words(name):
+    model = make(name)
+    batch = images(name)
+    for wrong in (batch[:, :1], batch[0], batch[:, :, :, 0]):
+        with pytest.raises(ValueError, match=r"expected images of shape \(batch, 3, height, width"):
+            model(wrong)
+    with pytest.raises(ValueError, match=r"got 1x1|an image of 1x1"):
+        model(batch[:, :, :1, :1])
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.5, -0.5, float("nan"), "a"])
+def test_rates_of_dropping_that_cannot_be_are_refused(name, rate):
+    for argument in ("drop_path_rate", "drop_rate"):
+        with pytest.raises(ValueError, match=rf"{argument}: must be in \[0, 1\), got {rate!r}"):
+            make(name, **{argument: rate})
+
+
+def test_a_classifier_of_less_than_no_classes_is_refused(name):
+    model = make(name)
+    with pytest.raises(ValueError, match="num_classes: must be a whole number of at least 0"):
+        model.reset_classifier(-1)
+    assert model.num_classes == model.get_classifier().out_features == NUM_CLASSES

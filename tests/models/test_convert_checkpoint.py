@@ -1,0 +1,73 @@
+"""The command line of tools/convert_checkpoint.py: what it writes, says and refuses."""
+
+import re
+
+import pytest
+import timm
+from safetensors.torch import load_file
+
+from tests.support.small_checkpoints import NAME, assert_same, save, weights_of
+from tools import convert_checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return weights_of(seed=1)
+
+
+def test_an_existing_output_is_kept_unless_forced(weights, tmp_path, capsys):
+    source = save(weights, tmp_path / "a.pth")
+    output = tmp_path / "a.safetensors"
+    output.write_bytes(b"mine")
+    arguments = [str(source), "--model", NAME]
+    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert f"{output}: exists; name another file with --out" in capsys.readouterr().err
+    assert output.read_bytes() == b"mine"
+    assert convert_checkpoint.main([*arguments, "--force"]) == 0
+    assert_same(load_file(output), weights)
+    again = [str(output), "--model", NAME, "--force"]
+    assert convert_checkpoint.main(again) == convert_checkpoint.EXIT_BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--out", "no/such/a.safetensors"), "no/such: no such folder"),
+        (("--img-size", "1"), "img_size 1x1 is too small"),
+        (("--img-size", "0"), "img_size: expected a number of pixels"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(weights, tmp_path, capsys, options, message):
+    arguments = [str(save(weights, tmp_path / "a.pth")), "--model", NAME, *options]
+    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        convert_checkpoint.main([*arguments[:3], "--img-size", "48", "99", "40"])
+
+
+def test_a_file_that_was_cut_off_and_a_name_that_timm_would_not_load_are_refused(
+    weights, tmp_path, capsys
+):
+    path = save(weights, tmp_path / "a.pth")
+    arguments = [str(path), "--model", NAME, "--out"]
+    assert convert_checkpoint.main([*arguments, str(tmp_path / "b.bin")]) == 2
+    assert "b.bin: timm loads safetensors by their suffix" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:50_000])
+    assert convert_checkpoint.main([*arguments, str(tmp_path / "b.safetensors")]) == 2
+    assert "a.pth: not a readable checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["convmixer_256_8", "convmixer_1024_20_ks9_p14"])
+def test_the_size_of_a_model_of_every_size_is_checked_and_said(name, tmp_path, capsys):
+    stored = str(save(timm.create_model(name).state_dict(), tmp_path / "a.pth"))
+    arguments = [stored, "--model", name, "--img-size"]
+    assert convert_checkpoint.main([*arguments, "1"]) == convert_checkpoint.EXIT_BAD_INPUT
+    assert re.search(r"1x1 .*(too small|smaller than)", capsys.readouterr().err)
+    assert convert_checkpoint.main([*arguments, "64", "80"]) == 0
+    assert "64x80 pixels" in capsys.readouterr().out
+
+
+def test_a_missing_file_is_named(tmp_path, capsys):
+    arguments = [str(tmp_path / "none.pth"), "--model", NAME]
+    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert "none.pth: there is no such file" in capsys.readouterr().err

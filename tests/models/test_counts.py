@@ -1,0 +1,92 @@
+"""Exact numbers of parameters. Sources: the authors' code, and the table of DynaMixer's slides."""
+
+import json
+
+import pytest
+import timm
+import torch
+
+import models
+from tests.support.authors_weights import DATA, our_name
+
+PUBLISHED = {
+    "dynamixer_s": 26_265_960,
+    "dynamixer_m": 57_128_264,
+    "dynamixer_l": 97_818_088,
+    "vip_s14": 29_892_904,
+    "vip_s7": 25_114_984,
+    "vip_m7": 55_272_488,
+    "vip_l7": 87_784_936,
+    "amixer_deit_s": 21_927_128,
+    "amixer_t": 25_757_586,
+    "amixer_s": 45_842_226,
+    "amixer_b": 81_444_396,
+    "splitmixer_1536_20": 23_558_120,
+    "splitmixer_768_32": 9_829_864,
+    "splitmixer_1024_20_ks9_p14": 11_478_784,
+    "convmixer_1536_20": 51_625_960,
+    "convmixer_768_32": 21_110_248,
+    "convmixer_1024_20_ks9_p14": 24_383_464,
+    "splitmixer_i_256_8": 275_834,
+    "splitmixer_ii_256_8": 175_370,
+    "splitmixer_iii_256_8": 175_370,
+    "splitmixer_iv_256_8": 307_466,
+    "splitmixer_v_256_8": 508_394,
+    "convmixer_256_8": 594_186,
+    "stridemixer_i_256_8": 218_378,
+    "stridemixer_iii_256_8": 175_370,
+    "splitmixer_i_256_8_ks7_p7": 341_973,
+    "splitmixer_ii_256_8_ks7_p7": 241_509,
+    "splitmixer_iii_256_8_ks7_p7": 241_509,
+    "splitmixer_iv_256_8_ks7_p7": 373_605,
+    "splitmixer_v_256_8_ks7_p7": 574_533,
+    "convmixer_256_8_ks7_p7": 701_285,
+}
+OUR_OWN = {"dynamixer_nano": 508_874}
+
+ABLATIONS = {
+    "one segment": ({"segments": 1}, 25_920_944),
+    "segments of 96": ({"segments": (2, 4, 4, 4)}, 25_988_712),
+    "segments of 48": ({"segments": (4, 8, 8, 8)}, 26_081_128),
+    "segments of 24": ({"segments": (8, 16, 16, 16)}, 26_265_960),
+    "d = 1": ({"reduced_dim": 1}, 25_704_296),
+    "d = 2": ({"reduced_dim": 2}, 26_265_960),
+    "d = 4": ({"reduced_dim": 4}, 27_389_288),
+    "d = 8": ({"reduced_dim": 8}, 29_635_944),
+    "random": ({"generator": "random"}, 25_307_496),
+    "dense": ({"generator": "dense"}, 32_718_184),
+    "no column mixing": ({"column": False}, 22_919_528),
+    "no row mixing": ({"row": False}, 22_919_528),
+    "no channel branch": ({"channel": False}, 23_495_016),
+    "no reweighting": ({"reweight": False}, 24_034_152),
+    "shared operation": ({"shared": True}, 23_478_632),
+}
+
+
+def parameters(name, **settings):
+    with torch.device("meta"):
+        model = timm.create_model(name, **settings)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_every_variant_has_a_count_here():
+    assert set(models.names()) <= PUBLISHED.keys() | OUR_OWN.keys()
+
+
+@pytest.mark.parametrize("name", PUBLISHED | OUR_OWN)
+def test_parameters_are_the_authors(name):
+    assert parameters(name) == (PUBLISHED | OUR_OWN)[name]
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_parameters_of_dynamixers_ablations(ablation):
+    settings, expected = ABLATIONS[ablation]
+    assert parameters("dynamixer_s", **settings) == expected
+
+
+@pytest.mark.parametrize("published", ["dynamixer_s", "vip_m7", "splitmixer_v_256_8_cifar10"])
+def test_names_and_shapes_in_the_state_dict_are_the_authors(published):
+    keys = json.loads((DATA / "keys.json").read_text(encoding="utf-8"))[published]
+    with torch.device("meta"):
+        weights = timm.create_model(our_name(published)).state_dict()
+    assert {key: list(value.shape) for key, value in weights.items()} == keys

@@ -1,0 +1,248 @@
+"""The zoo's counts, and what is committed in docs/."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import models
+from benchmarks import bench_model, model_zoo
+from benchmarks.machine import machine
+from benchmarks.model_cost import PEAKS, macs, parameters, products
+from benchmarks.model_speed_table import render
+from benchmarks.model_timing import (
+    PLAIN_MODULES,
+    Settings,
+    empty_compiler_cache,
+    make_runs,
+    median_ratio,
+)
+from benchmarks.paper_figures import NOTES, REPORTED
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = sorted((DOCS.parent / "benchmarks" / "results").glob("model_speed*.json"))
+
+
+def committed_rows() -> dict[str, dict[str, str]]:
+    with (DOCS / "model_zoo.csv").open(encoding="utf-8", newline="") as file:
+        return {row["model"]: row for row in csv.DictReader(file)}
+
+
+def test_the_committed_table_lists_every_model():
+    assert list(committed_rows()) == model_zoo.zoo()
+    assert set(models.names()) <= set(REPORTED)
+
+
+@pytest.mark.parametrize("name", model_zoo.zoo())
+def test_the_committed_table_is_current(name):
+    row = model_zoo.count(name)
+    committed = committed_rows()[name]
+    assert (row.parameters, row.macs) == (int(committed["parameters"]), int(committed["macs"]))
+    assert tuple(row.reported[:3]) == (
+        committed["paper_parameters"],
+        committed["paper_flops"],
+        committed["paper_top1"],
+    )
+
+
+def test_the_committed_page_and_table_are_what_the_tool_writes():
+    # With the committed counts, which the test above holds to the models'.
+    columns = ("input_pixels", "classes", "parameters", "macs")
+    rows = [
+        model_zoo.Row(name, *(int(row[key]) for key in columns), REPORTED[name])
+        for name, row in committed_rows().items()
+    ]
+    assert (DOCS / "model_zoo.md").read_text(encoding="utf-8") == model_zoo.markdown(rows)
+    assert (DOCS / "model_zoo.csv").read_text(encoding="utf-8") == model_zoo.comma_separated(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "expected"),
+    [  # of the authors' code
+        ("convmixer_256_8", 100, 617_316),
+        ("splitmixer_i_256_8", 100, 298_964),
+        ("splitmixer_ii_256_8", 100, 198_500),
+        ("splitmixer_iii_256_8", 100, 198_500),
+        ("splitmixer_iv_256_8", 100, 330_596),
+        ("convmixer_256_8_ks7_p7", 102, 701_542),
+        ("splitmixer_i_256_8_ks7_p7", 102, 342_230),
+        ("splitmixer_ii_256_8_ks7_p7", 102, 241_766),
+        ("splitmixer_iii_256_8_ks7_p7", 102, 241_766),
+        ("splitmixer_iv_256_8_ks7_p7", 102, 373_862),
+    ],
+)
+def test_notes_give_the_parameters_with_the_classes_of_other_data_sets(name, classes, expected):
+    with torch.device("meta"):
+        assert parameters(timm.create_model(name, num_classes=classes)) == expected
+    if classes == 100:
+        assert "cifar100" in REPORTED[name].notes
+        assert f"{expected:,}" in NOTES["cifar100"]
+    else:
+        assert "flowers102" in REPORTED[name].notes
+        assert f"{expected - model_zoo.count(name).parameters} parameters" in NOTES["flowers102"]
+
+
+def test_speeds_say_what_they_depend_on(tmp_path):
+    options = ["--throughput", "--batch-size", "3", "--write", str(tmp_path)]
+    assert model_zoo.main(["splitmixer_ii_256_8", *options]) == 0
+    page = (tmp_path / "model_zoo.md").read_text(encoding="utf-8")
+    (row,) = csv.DictReader((tmp_path / "model_zoo.csv").read_text("utf-8").splitlines())
+    assert float(row["images_per_s"]) > 0
+    assert f"| {row['images_per_s']} |" in page
+    assert row["timed_on"] in page
+    threads = f"{torch.get_num_threads()} thread(s) on {machine()['cpu']}"
+    for condition in ("batches of 3", "float32", threads, f"torch {torch.__version__}"):
+        assert condition in row["timed_on"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "0"], "--batch-size: expected a number of at least 1, got 0"),
+        (["--batch-size", "4"], "--batch-size: nothing is timed without --throughput; add it"),
+        (["--write", "no/such"], "--write: no/such: no such folder"),
+    ],
+)
+def test_bad_arguments_of_the_zoo_are_refused_in_words(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        model_zoo.main(["dynamixer_s", *arguments])
+    assert message in capsys.readouterr().err
+
+
+# Counted with another tool on the authors' code, in units of 1e9.
+AUTHORS_MACS = {
+    "dynamixer_s": 7.302,
+    "dynamixer_l": 27.343,
+    "vip_s14": 6.856,
+    "vip_m7": 16.284,
+    "amixer_deit_s": 4.487,
+    "amixer_t": 4.357,
+    "amixer_b": 15.177,
+    "splitmixer_768_32": 9.059,
+    "splitmixer_1024_20_ks9_p14": 2.631,
+    "convmixer_1536_20": 51.099,
+    "splitmixer_ii_256_8": 0.03959,
+    "splitmixer_v_256_8": 0.12441,
+    "splitmixer_iv_256_8_ks7_p7": 0.33636,
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS_MACS)
+def test_multiply_adds_are_the_authors(name):
+    assert int(committed_rows()[name]["macs"]) / 1e9 == pytest.approx(AUTHORS_MACS[name], rel=2e-4)
+
+
+@pytest.mark.parametrize("before", [None, "/somewhere"])
+def test_the_compilers_cache_is_put_back_even_after_a_failure(before, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if before:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    with pytest.raises(ZeroDivisionError), empty_compiler_cache(torch.device("cpu")):
+        _ = 1 // (os.environ["TORCHINDUCTOR_CACHE_DIR"] == before)
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+
+
+def test_every_note_is_used():
+    assert {key for reported in REPORTED.values() for key in reported.notes} == set(NOTES)
+
+
+def test_unknown_names_are_refused_with_the_list(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        model_zoo.main(["dynamixer_xl"])
+    assert "not in the zoo: dynamixer_xl; it has dynamixer_s" in capsys.readouterr().err
+
+
+class Convolutions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding="same")
+        self.depthwise = nn.Conv2d(8, 8, 5, padding="same", groups=8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.depthwise(self.first(x)).mean(dim=(2, 3)))
+
+
+def test_convolutions_are_counted_forward_and_backward():
+    area = 12 * 16
+    expected = [area * 3 * 8 * 9, area * 8 * 25, 8 * 10]
+    assert macs(Convolutions, (3, 12, 16)) == sum(expected)
+    trained = products(Convolutions, input_size=(3, 12, 16), batch_size=2, training=True)
+    # Gradients of inputs and weights cost as much as the forward pass each; images have none.
+    assert sum(p.flops for p in trained) == 2 * 2 * (3 * sum(expected) - expected[0])
+    assert [p.is_depthwise for p in trained if p.is_depthwise] == [True] * 2
+
+
+def test_the_least_time_is_that_of_arithmetic_or_of_memory():
+    peak = PEAKS["H200"]
+    arguments = {"input_size": (512, 1, 1), "dtype": torch.bfloat16}
+    (few,) = products(lambda: nn.Sequential(nn.Flatten(), nn.Linear(512, 512)), **arguments)
+    assert few.bytes == 2 * (512 * 512 + 512 + 512 + 512)
+    assert few.least_s(peak) == few.bytes / peak.bytes_per_s
+    (many,) = products(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(512, 512)), batch_size=65536, **arguments
+    )
+    assert many.least_s(peak) == many.flops / peak.matmul_flops_per_s
+
+
+def test_ratios_are_taken_within_rounds():
+    assert median_ratio([1.0, 10.0, 3.0], [0.5, 5.0, 1.0]) == 2.0
+
+
+@pytest.mark.parametrize("name", ["dynamixer_nano", "splitmixer_iv_256_8"])
+def test_variants_of_the_benchmark_have_the_same_weights(name):
+    settings = Settings(
+        batch_size=2,
+        rounds=1,
+        steps=1,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        channels_last=True,
+    )
+    runs = make_runs(name, "inference", settings)
+    torch.testing.assert_close(runs["plain"].output(), runs["ours"].output())
+
+
+def test_every_family_has_a_plain_transcription():
+    assert {f"models.{family}" for family in models.FAMILIES} == set(PLAIN_MODULES)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_committed_speeds_are_in_the_committed_table(path):
+    report = json.loads(path.read_text(encoding="utf-8"))
+    table = (DOCS / "model_speed.md").read_text(encoding="utf-8")
+    assert render([report]).strip() in table
+
+
+@pytest.mark.slow  # two compilations
+def test_the_benchmark_writes_results_and_makes_their_table(tmp_path):
+    results, table = tmp_path / "results.json", tmp_path / "table.md"
+    options = ["--batch-size", "2", "--rounds", "2", "--modes", "inference"]
+    assert bench_model.main(["stridemixer_iii_256_8", *options, "--output", str(results)]) == 0
+    assert bench_model.main(["--table", str(table), "--results", str(results)]) == 0
+    (result,) = json.loads(results.read_text())["results"]
+    assert max(result["largest_relative_difference_from_plain"].values()) < 1e-4
+    assert all(len(seconds) == 2 for seconds in result["seconds_per_step"].values())
+    assert 0.1 < result["share_of_time_in_products"]["ours"] < 1
+    assert "| stridemixer_iii_256_8 | 2 | 0.18 | 0.073 |" in table.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dynamixer_xl"], "unknown dynamixer_xl"),
+        ([], "name at least one model"),
+        (["amixer_t", "--rounds", "0"], "expected a number of at least 1, got '0'"),
+        (["--table", "x.md"], "--table needs --results"),
+    ],
+)
+def test_bad_arguments_of_the_benchmark_are_refused_in_words(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench_model.main(arguments)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,42 @@
+"""How far half precision is from float64, for every registered model."""
+
+import pytest
+import torch
+
+from models.layers.basic import softmax
+from tests.support.small_models import NAMES, images, make, randomise
+
+# A number of bfloat16 has 8 bits, one of float16 11: relative steps of 2^-8 and 2^-11. A network
+# of tens of roundings in a row, with random weights of ordinary size, adds up to a few steps.
+DISTANCE = {torch.bfloat16: 8 * 2**-8, torch.float16: 8 * 2**-11}
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", DISTANCE)
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+def test_half_precision_is_near_float64(name, dtype, how):
+    model = randomise(make(name)).double().eval()
+    batch = images(name, dtype=torch.float64)
+    with torch.no_grad():
+        exact = model(batch)
+        if how == "weights":
+            near = model.to(dtype)(batch.to(dtype))
+        else:
+            with torch.autocast("cpu", dtype):
+                near = model.float()(batch.float())
+    assert near.dtype == dtype
+    distance = (near.double() - exact).norm() / exact.norm()
+    assert distance < DISTANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DISTANCE)
+def test_softmax_is_of_float32(dtype):
+    logits = (8 * torch.randn(4, 500)).to(dtype)
+    weights = softmax(logits, dim=-1)
+    assert weights.dtype == dtype
+    assert torch.equal(weights, torch.softmax(logits.float(), -1).to(dtype))
+    assert softmax(logits.double(), dim=-1).dtype == torch.float64

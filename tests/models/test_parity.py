@@ -1,0 +1,96 @@
+"""The authors' checkpoints, through our conversion, give the authors' outputs.
+
+Every parameter and statistic has a random value of ordinary size and the arithmetic is float64,
+because with the usual initialisation in float32 even a softmax over the wrong axis goes unseen.
+"""
+
+import importlib
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from benchmarks.plain.splitmixer import PlainSplitMixer
+from models import splitmixer
+from models.build import input_config
+from tests.support import authors_weights
+from tests.support.authors_weights import KEYS, LOGITS, our_name
+from tests.support.small_models import PLAIN
+from tools import convert_checkpoint
+
+# Both sides are float64; what is left is the order of additions.
+RTOL = 1e-9
+
+TIMMS = {
+    "convmixer_768_32": {"dim": 768, "depth": 32, "kernel_size": 7, "activation": F.relu},
+    "convmixer_1536_20": {"dim": 1536, "depth": 20, "kernel_size": 9},
+}
+"""Models of timm's that the authors published and whose outputs are not here: all have patch 7."""
+
+CONVOLUTIONAL_SIZE = 42
+"""Pixels that show all of a convolutional model, at a small part of the cost of 224."""
+
+
+@pytest.fixture(autouse=True)
+def _uninitialised(monkeypatch):
+    # All weights are loaded; drawing a hundred million normal numbers first would cost seconds.
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)
+
+
+def converted(published, folder):
+    """The model in float64 with the authors' weights, by way of both kinds of file."""
+    source, output = folder / "authors.pth.tar", folder / "ours.safetensors"
+    torch.save(authors_weights.checkpoint(published), source)
+    name = our_name(published)
+    assert convert_checkpoint.main([str(source), "--model", name, "--out", str(output)]) == 0
+    weights = load_file(output)
+    source.unlink()  # 800 MB for the largest
+    output.unlink()
+    model = timm.create_model(name, num_classes=len(weights["head.bias"])).double().eval()
+    model.load_state_dict(weights)
+    return model
+
+
+def transcription(published, model):
+    """The plain form with the weights of `model`."""
+    weights = model.state_dict()
+    if published in TIMMS:
+        arguments = {"patch_size": 7, "split": "none", "split_spatial": False}
+        plain = PlainSplitMixer(**arguments, **TIMMS[published])
+        weights = splitmixer.checkpoint_filter_fn(weights, plain)
+    else:
+        module = importlib.import_module(PLAIN[published.split("_")[0]])
+        plain = module.plain(our_name(published), num_classes=model.num_classes)
+    plain.double().eval().load_state_dict(weights)
+    return plain
+
+
+def relative_error(actual, expected):
+    return (np.abs(actual - expected).max() / np.abs(expected).max()).item()
+
+
+@pytest.mark.parametrize("published", LOGITS)
+def test_authors_weights_give_the_authors_outputs(published, tmp_path):
+    model = converted(published, tmp_path)
+    images = authors_weights.images(input_config(model).size[0])
+    with torch.no_grad():
+        assert relative_error(model(images).numpy(), LOGITS[published]) < RTOL
+        if published.startswith("convmixer_1"):  # timm's own model; the next test has its like
+            return
+        # The oracle of all other tests is held to the authors' outputs too.
+        plain = transcription(published, model)
+        assert relative_error(plain(images).numpy(), LOGITS[published]) < RTOL
+
+
+@pytest.mark.parametrize("published", [name for name in KEYS if name not in LOGITS])
+def test_authors_weights_give_the_outputs_of_the_papers_equations(published, tmp_path):
+    model = converted(published, tmp_path)
+    plain = transcription(published, model)
+    is_convolutional = published.startswith(("splitmixer", "convmixer"))
+    size = CONVOLUTIONAL_SIZE if is_convolutional else input_config(model).size[0]
+    batch = authors_weights.images(size, batch=1)
+    with torch.no_grad():
+        assert relative_error(model(batch).numpy(), plain(batch).numpy()) < RTOL

@@ -1,0 +1,338 @@
+"""Whole runs, as a user starts them: killed, stopped, continued, refused; on one rank and two."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import models  # noqa: F401  # registers dynamixer_nano
+from tools import export_weights, make_digits, plot_run, report_run
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+model: {name: dynamixer_nano, drop_path_rate: 0.1}
+data: {crop: {scale: [0.6, 1.0], hflip: 0.5}}
+batch: {global_size: 40, per_gpu: 20, evaluation: 100}
+optim: {lr: 2.0e-3}
+schedule: {epochs: 2, warmup_epochs: 1}
+augment: {erase: 0.25, mixup: 0.2, cutmix: 1.0, smoothing: 0.1}
+ema: {decay: 0.9}
+run: {log_every: 1, save_every_steps: 4, keep_checkpoints: 2}
+"""
+TRAIN_IMAGES = 487
+STEPS = 2 * (TRAIN_IMAGES // 40)
+TIMEOUT_S = 240
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A third of the training digits, so that a run takes seconds, and all that evaluate."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    make_digits.main([str(folder)])
+    for path in sorted((folder / "train").rglob("*.jpg"), key=lambda p: p.name)[TRAIN_IMAGES:]:
+        path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory, digits) -> Callable[..., list[str]]:
+    """A training command; runs of this module lie in folders of their own."""
+    recipe = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    recipe.write_text(RECIPE)
+
+    def make(folder: Path, *overrides: str, launcher: str = "python") -> list[str]:
+        launchers = {
+            "python": [sys.executable],
+            "deepspeed": ["deepspeed", "--num_accelerators", "2", "--master_port", _free_port()],
+            "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", _free_port()],
+        }
+        program = [*launchers[launcher], str(ROOT / "launch.py"), "--config", str(recipe)]
+        return [*program, f"run.root={folder}", f"data.root={digits}", *overrides]
+
+    return make
+
+
+def _free_port() -> str:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def run(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        **options,
+    )
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Return when the run has logged `step`."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        if any(event["step"] >= step for event in events(folder, "step")):
+            return
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        time.sleep(0.02)
+    raise TimeoutError(f"no step {step} after {TIMEOUT_S} s")
+
+
+def events(folder: Path, kind: str) -> list[dict[str, float]]:
+    path = folder / "tiny" / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    parsed = [json.loads(line) for line in lines if line.endswith("}")]
+    return [event for event in parsed if event["event"] == kind]
+
+
+def what_must_repeat(folder: Path) -> list[dict[str, float]]:
+    """Steps and evaluations without their timings."""
+    timings = ("images_per_s", "data_wait_s")
+    chosen = events(folder, "step") + events(folder, "eval")
+    return [{k: v for k, v in event.items() if k not in timings} for event in chosen]
+
+
+def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    newest = max((folder / "tiny" / "checkpoints").glob("step_*"))
+    return {
+        f"{path.stem}/{name}": tensor
+        for path in newest.glob("*.safetensors")
+        for name, tensor in load_file(path).items()
+    }
+
+
+def assert_same_run(folder: Path, other: Path) -> None:
+    assert what_must_repeat(folder) == what_must_repeat(other)
+    mine, theirs = final_tensors(folder), final_tensors(other)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, command):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run(command(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_the_files_of_a_run_keep_their_contract(undisturbed):
+    run_folder = undisturbed / "tiny"
+    steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
+    step_keys = "event step epoch loss lr images_per_s data_wait_s grad_norm"
+    assert all(set(event) == set(step_keys.split()) for event in steps)
+    eval_keys = "event step epoch top1 top5 count ema"
+    assert all(set(event) == set(eval_keys.split()) for event in evaluations)
+    assert [event["step"] for event in steps] == list(range(1, STEPS + 1))
+    assert {event["count"] for event in evaluations} == {360}
+    assert [event["ema"] for event in evaluations] == [False, True, False, True]
+    summary = json.loads((run_folder / "summary.json").read_text())
+    expected = "top1 top5 count images_per_s data_wait_fraction steps epochs wall_s"
+    assert set(summary) == set(expected.split())
+    assert (summary["count"], summary["steps"], summary["epochs"]) == (360, STEPS, 2)
+    assert (run_folder / "recipe.yaml").exists()
+    assert not list(run_folder.rglob("*.tmp"))
+
+
+def test_training_learns(undisturbed):
+    losses = [event["loss"] for event in events(undisturbed, "step")]
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+def test_killed_in_the_middle_of_an_epoch_it_goes_on_bit_for_bit(undisturbed, command, tmp_path):
+    for step in (6, 15):
+        process = start(command(tmp_path))
+        wait_for_step(tmp_path, step, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert run(command(tmp_path)).returncode == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_killed_while_it_saves_it_goes_on_bit_for_bit(undisturbed, command, tmp_path):
+    # A checkpoint after every step makes a kill at any time likely to meet one being written.
+    saving = command(tmp_path, "run.save_every_steps=1")
+    for delay_s in (0.0, 0.013, 0.029):
+        process = start(saving)
+        done = max([event["step"] for event in events(tmp_path, "step")], default=0)
+        wait_for_step(tmp_path, done + 3, process)
+        time.sleep(delay_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert run(saving).returncode == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_told_to_stop_it_saves_leaves_with_75_and_goes_on(undisturbed, command, tmp_path, number):
+    process = start(command(tmp_path, "run.save_every_steps=0", "run.save_every=2"))
+    wait_for_step(tmp_path, 7, process)
+    os.killpg(process.pid, number)
+    process.communicate()
+    assert process.returncode == 75
+    assert any("told to stop" in str(event["text"]) for event in events(tmp_path, "note"))
+    assert run(command(tmp_path)).returncode == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory, command):
+    """Stopped in the middle on two ranks under the deepspeed launcher, at stage 2."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    # No drop path: its draws belong to a rank, so they differ with the number of ranks.
+    plain = ("model.drop_path_rate=0", "zero.stage=2", "run.save_every_steps=10")
+    process = start(command(folder, *plain, launcher="deepspeed"))
+    wait_for_step(folder, 12, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate()
+    return folder
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(two_ranks, command, tmp_path):
+    shutil.copytree(two_ranks, tmp_path, dirs_exist_ok=True)
+    continued = run(command(tmp_path, "model.drop_path_rate=0", "zero.stage=0"))
+    assert continued.returncode == 0, continued.stderr[-3000:]
+    alone = tmp_path / "alone"
+    assert run(command(alone, "model.drop_path_rate=0")).returncode == 0
+    for mine, theirs in zip(events(tmp_path, "step"), events(alone, "step"), strict=True):
+        # The same images and draws; sums over ranks round differently.
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=2e-3)
+    assert {event["count"] for event in events(tmp_path, "eval")} == {360}
+
+
+def test_a_run_of_two_ranks_under_deepspeed_counts_every_image_once(two_ranks, command, tmp_path):
+    shutil.copytree(two_ranks, tmp_path, dirs_exist_ok=True)
+    overrides = ("model.drop_path_rate=0", "zero.stage=2")
+    done = run(command(tmp_path, *overrides, launcher="deepspeed"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "tiny" / "summary.json").read_text())["count"] == 360
+    assert not list(Path("/dev/shm").glob("deepspeed_allreduce_buffer_*"))
+
+
+def test_torchrun_with_bf16(command, tmp_path):
+    done = run(command(tmp_path, "precision.dtype=bf16", launcher="torchrun"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {event["count"] for event in events(tmp_path, "eval")} == {360}
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_as_eager_ones(undisturbed, command, tmp_path):
+    short = ("run.compile=blocks", "model.drop_path_rate=0", "schedule.warmup_epochs=0")
+    done = run(command(tmp_path, *short, "schedule.epochs=1"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The first step starts from the same weights and images; drop path is off in it alone.
+    first, eager = events(tmp_path, "step")[0], events(undisturbed, "step")[0]
+    assert first["loss"] == pytest.approx(eager["loss"], rel=0.02)
+    assert {event["count"] for event in events(tmp_path, "eval")} == {360}
+
+
+def test_a_complete_run_is_left_alone(undisturbed, command, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    assert run(command(tmp_path)).returncode == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(undisturbed, command):
+    before = (undisturbed / "tiny" / "recipe.yaml").read_text()
+    done = run(command(undisturbed, "optim.lr=1.0"))
+    assert done.returncode == 2
+    assert "optim.lr: was 0.002, now 1.0" in done.stderr
+    assert "another run.name" in done.stderr
+    assert (undisturbed / "tiny" / "recipe.yaml").read_text() == before
+
+
+def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_says_so(undisturbed, command, tmp_path):
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    done = run(command(tmp_path), preexec_fn=small_files)
+    assert done.returncode == 74
+    assert "cannot be written" in done.stderr
+    assert "Free space" in done.stderr
+    assert not list((tmp_path / "tiny" / "checkpoints").iterdir())
+    assert run(command(tmp_path)).returncode == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    newest = max((tmp_path / "tiny" / "checkpoints").glob("step_*"))
+    with (newest / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    assert run(command(tmp_path)).returncode == 0
+    notes = [str(event["text"]) for event in events(tmp_path, "note")]
+    assert any("sha256" in note and "passed over" in note for note in notes)
+    assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.root=nowhere"], "nowhere"),
+        (["batch.per_gpu=16"], "use per_gpu 10"),
+        (["batch.global_size=2000"], f"use at most {TRAIN_IMAGES}"),
+        (["precision.dtype=fp16"], "use bf16 or fp32, or a GPU"),
+        (["model.name=dynamixer_nanno"], "did you mean 'dynamixer_nano'"),
+        (["model.num_classes=3"], "less than the 10 classes"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_train_is_refused_in_words(command, tmp_path, overrides, expected):
+    done = run(command(tmp_path, *overrides))
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_exported_weights_score_in_timm_what_the_run_said(undisturbed, digits, tmp_path):
+    file = tmp_path / "digits.safetensors"
+    assert export_weights.main([str(undisturbed / "tiny"), "--output", str(file)]) == 0
+    model = timm.create_model("dynamixer_nano", checkpoint_path=str(file)).eval()
+    newest = max((undisturbed / "tiny" / "checkpoints").glob("step_*"))
+    saved = load_file(newest / "ema.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_curves_and_report_of_a_run(undisturbed, capsys):
+    folder = undisturbed / "tiny"
+    assert plot_run.main([str(folder)]) == 0
+    assert (folder / "curves.png").stat().st_size > 10_000
+    assert report_run.main([str(folder)]) == 0
+    report = capsys.readouterr().out
+    assert "of 360 images" in report
+    assert "deepspeed launch.py --config configs/dynamixer_l.yaml" in report

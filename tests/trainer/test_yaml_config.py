@@ -1,0 +1,179 @@
+"""Recipes: what is written is what runs, and every mistake is told with path, value and remedy."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer import yaml_config
+from trainer.recipe import BatchPlan, Recipe
+from trainer.yaml_config import ConfigError
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = """
+model: {name: dynamixer_nano}
+batch: {global_size: 64, per_gpu: 32}
+optim: {lr: 2e-3}
+schedule: {epochs: 3}
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def message_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        yaml_config.load(Recipe, path, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_in_configs_is_valid(path):
+    assert yaml_config.load(Recipe, path).model.name
+
+
+def test_dump_reads_back_to_an_equal_recipe(recipe_file, tmp_path):
+    recipe = yaml_config.load(Recipe, recipe_file, ["augment.mixup=0.8", "run.compile=blocks"])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(yaml_config.dump(recipe))
+    assert yaml_config.load(Recipe, copy) == recipe
+
+
+def test_a_number_that_yaml_reads_as_text_is_still_a_number(recipe_file):
+    assert yaml_config.load(Recipe, recipe_file).optim.lr == 0.002
+
+
+@pytest.mark.parametrize("form", ["optim.lr=0.5", "--optim.lr=0.5"])
+def test_an_override_wins_over_the_file(recipe_file, form):
+    assert yaml_config.load(Recipe, recipe_file, [form]).optim.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("augment.mixupp=1", "augment.mixupp: unknown key; did you mean 'mixup'?"),
+        ("modle.name=x", "modle: unknown key; did you mean 'model'?"),
+        ("augment.mixup=lots", "augment.mixup: expected float, got str 'lots'"),
+        ("augment.mixup=-1", "augment: mixup must be >= 0"),
+        ("batch.per_gpu=7.5", "batch.per_gpu: expected int, got float 7.5"),
+        ("zero.stage=7", "zero.stage: expected 0, 1, 2 or 3, got 7"),
+        ("run.name=on", "run.name: got True; YAML reads on, off, yes and no as booleans"),
+        ("run.log_every=on", "run.log_every: got True"),
+        ("model=3", "model: a section of key: value pairs belongs here, got 3"),
+        ("optim.lr.x=3", "optim.lr.x: lr is a value, not a section"),
+        ("nothing", "an override is written key.path=value"),
+        ("data.crop.scale=[0.9, 0.1]", "data.crop: scale must satisfy 0 < low <= high <= 1"),
+    ],
+)
+def test_a_mistake_is_told_with_its_path_value_and_remedy(recipe_file, override, expected):
+    assert expected in message_of(recipe_file, override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("precision.dtype=fp16", "zero.stage=0"), "use zero.stage 1"),
+        (("run.compile=model", "zero.stage=3"), "use zero.stage 1 or 2"),
+        (("augment.mixup=0.2", "batch.per_gpu=31"), "batch.per_gpu must be even"),
+    ],
+)
+def test_combinations_that_cannot_train_are_refused(recipe_file, overrides, expected):
+    assert expected in message_of(recipe_file, *overrides)
+
+
+def test_all_mistakes_are_told_at_once(recipe_file):
+    text = message_of(recipe_file, "augment.mixup=lots", "batch.per_gpu=x")
+    assert "augment.mixup" in text
+    assert "batch.per_gpu" in text
+
+
+def test_a_key_given_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("optim: {lr: 1.0}\noptim: {lr: 2.0}\n")
+    assert "optim: given twice (line 2)" in message_of(path)
+
+
+def test_yaml_that_would_build_objects_is_refused(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text("model: !!python/object/apply:os.getcwd []\n")
+    assert "not valid YAML" in message_of(path)
+
+
+def test_what_has_no_default_is_asked_for(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert "model: missing" in message_of(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    assert "none.yaml: cannot be read" in message_of(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("optim.lr=1.0", True),
+        ("run.seed=1", True),
+        ("batch.global_size=128", True),
+        ("data.crop.hflip=0.0", True),
+        ("batch.per_gpu=16", False),
+        ("data.root=elsewhere", False),
+        ("zero.stage=2", False),
+        ("run.keep_checkpoints=9", False),
+        ("data.threads=3", False),
+    ],
+)
+def test_the_fingerprint_changes_with_what_changes_results(recipe_file, override, changes):
+    before = yaml_config.load(Recipe, recipe_file).results_fingerprint()
+    after = yaml_config.load(Recipe, recipe_file, [override]).results_fingerprint()
+    assert (before != after) == changes
+
+
+@given(per_gpu=st.integers(1, 64), world_size=st.integers(1, 64), accumulation=st.integers(1, 16))
+def test_a_batch_plan_multiplies_back_to_the_global_size(per_gpu, world_size, accumulation):
+    size = per_gpu * world_size * accumulation
+    plan = BatchPlan.solve(global_size=size, per_gpu=per_gpu, world_size=world_size)
+    assert plan == BatchPlan(per_gpu=per_gpu, accumulation=accumulation, world_size=world_size)
+
+
+@given(size=st.integers(1, 4096), per_gpu=st.integers(1, 512), world_size=st.integers(1, 16))
+def test_a_batch_plan_that_does_not_divide_names_one_that_does(size, per_gpu, world_size):
+    if size % (per_gpu * world_size) == 0:
+        return
+    with pytest.raises(ValueError, match=f"batch.global_size: {size} is not a multiple") as caught:
+        BatchPlan.solve(global_size=size, per_gpu=per_gpu, world_size=world_size)
+    if "use per_gpu " in str(caught.value):
+        better = int(str(caught.value).rpartition(" ")[2])
+        BatchPlan.solve(global_size=size, per_gpu=better, world_size=world_size)
+
+
+def test_print_shows_the_resolved_recipe_and_a_typo_ends_before_torch_is_imported(recipe_file):
+    shown = subprocess.run(
+        [sys.executable, ROOT / "launch.py", "--config", recipe_file, "--print"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "name: tiny" in shown.stdout  # run.name: the stem of the file
+    code = (
+        "import sys, launch;"
+        f"code = launch.main(['--config', {str(recipe_file)!r}, 'optim.lrr=1']);"
+        "assert 'torch' not in sys.modules; raise SystemExit(code)"
+    )
+    typo = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert typo.returncode == 2
+    assert "optim.lrr: unknown key; did you mean 'lr'?" in typo.stderr
+
+
+def test_every_field_of_the_recipe_is_a_section():
+    assert all(dataclasses.is_dataclass(field.type) for field in dataclasses.fields(Recipe))

@@ -1,0 +1,154 @@
+"""Run under torchrun by test_zero_state.py: train, save, restore at each ZeRO stage; print JSON.
+
+For each stage: six steps undisturbed, and three steps, state gathered, put into a fresh engine,
+three more. Then the state of stage 0 goes into an engine of each other stage.
+"""
+
+import json
+import sys
+from itertools import chain
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from models.build import build_model
+from trainer.ema import Ema
+from trainer.engine import Engine, init_process_group
+from trainer.recipe import (
+    BatchConfig,
+    BatchPlan,
+    ModelConfig,
+    OptimConfig,
+    PrecisionConfig,
+    Recipe,
+    ZeroConfig,
+)
+from trainer.schedule import ScheduleConfig
+from trainer.world import bootstrap
+from trainer.zero_state import (
+    MOMENTS,
+    TrainingState,
+    gather_state,
+    scatter_moments,
+    scatter_weights,
+)
+
+GLOBAL, ROUNDS = 16, 2
+
+
+def make(stage: int, dtype: str) -> tuple[Engine, Ema]:
+    per_gpu = GLOBAL // ROUNDS // dist.get_world_size()
+    recipe = Recipe(
+        model=ModelConfig(name="dynamixer_nano"),
+        batch=BatchConfig(global_size=GLOBAL, per_gpu=per_gpu),
+        optim=OptimConfig(lr=1e-3, clip_norm=1.0),
+        schedule=ScheduleConfig(epochs=2),
+        zero=ZeroConfig(stage=stage),
+        precision=PrecisionConfig(dtype=dtype),
+    )
+    torch.manual_seed(0)
+    model = build_model("dynamixer_nano", num_classes=10)
+    plan = BatchPlan.solve(global_size=GLOBAL, per_gpu=per_gpu, world_size=dist.get_world_size())
+    engine = Engine(model, recipe, plan)
+    return engine, Ema(engine, 0.9)
+
+
+def train(engine: Engine, ema: Ema, steps: range) -> list[list[float | None]]:
+    """[loss, gradient norm] of each step; the images are a function of the step."""
+    engine.train()
+    log = []
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        images = torch.randn(GLOBAL, 3, 32, 32, generator=generator)
+        labels = torch.randint(0, 10, (GLOBAL,), generator=generator)
+        mine = torch.arange(GLOBAL).reshape(ROUNDS, dist.get_world_size(), -1)[:, dist.get_rank()]
+        total = torch.zeros(())
+        for chosen in mine:
+            inputs = images[chosen].contiguous(memory_format=torch.channels_last)
+            loss = F.cross_entropy(engine.forward(inputs).float(), labels[chosen])
+            engine.backward(loss)
+            engine.step(1e-3)
+            total += loss.detach() / ROUNDS
+        ema.update()
+        dist.all_reduce(total)
+        log.append([total.item() / dist.get_world_size(), engine.grad_norm()])
+    return log
+
+
+def gather(engine: Engine, ema: Ema) -> TrainingState:
+    state = gather_state(engine)
+    average = ema.gather()
+    box = [state]
+    if state is not None:
+        state.ema = average
+    dist.broadcast_object_list(box, src=0)
+    assert box[0] is not None
+    return box[0]
+
+
+def restore(stage: int, dtype: str, state: TrainingState) -> tuple[Engine, Ema]:
+    engine, ema = make(stage, dtype)
+    ema.load(state.ema)
+    scatter_weights(engine, state.model)
+    scatter_moments(engine, state)
+    return engine, ema
+
+
+def equal(a: TrainingState, b: TrainingState) -> bool:
+    pairs = (
+        (a.model, b.model),
+        (a.ema, b.ema),
+        *((a.moments[key], b.moments[key]) for key in MOMENTS),
+    )
+    tensors = chain.from_iterable(((x[name], y[name]) for name in x) for x, y in pairs)
+    return a.optimizer_step == b.optimizer_step and all(torch.equal(x, y) for x, y in tensors)
+
+
+def ema_forward_error(engine: Engine, ema: Ema, state: TrainingState) -> float:
+    """Distance of the engine's forward with the average swapped in from a plain model's."""
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(99))
+    plain = build_model("dynamixer_nano", num_classes=10).eval()
+    plain.load_state_dict(state.ema)
+    with ema.swapped_in(), torch.no_grad():
+        engine.eval()
+        return (engine.forward(images) - plain(images)).abs().max().item()
+
+
+def check(stage: int, dtype: str) -> tuple[dict[str, object], TrainingState]:
+    engine, ema = make(stage, dtype)
+    whole = train(engine, ema, range(6))
+    end = gather(engine, ema)
+    engine, ema = make(stage, dtype)
+    train(engine, ema, range(3))
+    middle = gather(engine, ema)
+    engine, ema = restore(stage, dtype, middle)
+    rest = train(engine, ema, range(3, 6))
+    again = gather(engine, ema)
+    error = ema_forward_error(engine, ema, again) if dtype == "fp32" else 0.0
+    return {
+        "whole": whole,
+        "resumed": whole[:3] + rest,
+        "same_state": equal(end, again),
+        "ema_forward_error": error,
+    }, middle
+
+
+def main() -> None:
+    bootstrap()
+    init_process_group()
+    torch.set_num_threads(1)
+    stages, dtype = [int(stage) for stage in sys.argv[1]], sys.argv[2]
+    results: dict[str, object] = {}
+    states = {}
+    for stage in stages:
+        results[f"stage{stage}"], states[stage] = check(stage, dtype)
+    for stage in stages[1:]:
+        engine, ema = restore(stage, dtype, states[stages[0]])
+        results[f"moved_to_{stage}"] = train(engine, ema, range(3, 6))
+    if dist.get_rank() == 0:
+        sys.stdout.write(f"RESULT {json.dumps(results)}\n")
+    dist.destroy_process_group()
+
+
+main()
