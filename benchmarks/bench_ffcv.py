@@ -33,8 +33,8 @@ import numpy as np
 from PIL import Image
 from ffcv.fields import IntField, RGBImageField
 from ffcv.writer import DatasetWriter
-from pipeline.formats.beton_config import BetonConfig
-from pipeline.formats.beton_conversion import BetonConversion, run_beton
+from pipeline.formats.ffcv_config import FfcvConfig
+from pipeline.formats.ffcv_conversion import FfcvConversion, run_ffcv
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.convert import convert
 from pipeline.formats.image_header import read_header
@@ -61,9 +61,9 @@ fields = dict(image=field, label=IntField())
 DatasetWriter(str(out / "t.beton"), fields, num_workers={workers}).from_indexed_dataset(Data())
 """
 _OURS = """
-config = BetonConfig({config})
-conversion = BetonConversion(scan=scan, folder=out, split="t", beton=config)
-convert(conversion, lambda images, size: None, run=run_beton(config, {workers}))
+config = FfcvConfig({config})
+conversion = FfcvConversion(scan=scan, folder=out, split="t", beton=config)
+convert(conversion, lambda images, size: None, run=run_ffcv(config, {workers}))
 """
 _END = """
 import multiprocessing

@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.machine import machine
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.images.recode import IntakeConfig, RecodeConfig, take_in
+from pipeline.images.recode import ImageConfig, RecodeConfig, prepare_image
 
 _SIZE = 224
 _ROUNDS = 5
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     originals = [scan.reader.read(scan.location(i)) for i in range(len(scan))]
     crops = boxes(len(originals))
     stored = {
-        name: [take_in(d, "a.jpg", IntakeConfig(recode=recode)).data for d in originals]
+        name: [prepare_image(d, "a.jpg", ImageConfig(recode=recode)).data for d in originals]
         for name, recode in _VARIANTS.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in stored}

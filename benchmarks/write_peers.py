@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.images.header import read_header
-from pipeline.images.recode import IntakeConfig, RecodeConfig
+from pipeline.images.recode import ImageConfig, RecodeConfig
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.run import convert
 from pipeline.prepare.writers.job import WriteConfig
@@ -194,7 +194,7 @@ def all_cores(source: Input) -> dict[str, Job]:
 
 def re_encoding(source: Input) -> dict[str, Job]:
     recode = RecodeConfig(resize=SHORT_SIDE, quality=QUALITY)
-    writing = WriteConfig(intake=IntakeConfig(recode=recode))
+    writing = WriteConfig(images=ImageConfig(recode=recode))
     contents(source)
     jobs: dict[str, Job] = {"Pillow alone": partial(codec_pillow, source)}
     try:

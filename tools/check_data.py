@@ -20,7 +20,7 @@ import pipeline
 from pipeline.errors import DataError, OutputError, StorageError, WorkerError
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.scan import Scan
-from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, STATE_FOLDER
 from pipeline.prepare.checking.check_images import check_images, folder_jobs
 from pipeline.prepare.checking.mend import FolderResult, ShardCheck, as_dicts
 from pipeline.prepare.conversion.manifest import read_manifest, software
@@ -130,7 +130,7 @@ def _check(folder: Path, arguments: argparse.Namespace) -> FolderResult:
 
 def _refuse_unfinished(folder: Path) -> None:
     """Refuse a folder of shards that has no manifest."""
-    if (folder / PARTS_FOLDER).is_dir():
+    if (folder / STATE_FOLDER).is_dir():
         raise DataError(
             f"{folder}: its conversion is not finished; run tools/make_shards.py again with the"
             " same arguments, and it goes on (if it is run in parts: all of them, then --merge)"

@@ -25,7 +25,7 @@ from pipeline.errors import DataError, OutputError, StorageError, UnusableInputE
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.manifest import Manifest, printable, software
 from pipeline.prepare.conversion.parts import WHOLE, Part, parse_part
-from pipeline.prepare.conversion.remote_output import looked_at, staged
+from pipeline.prepare.conversion.remote_output import staged, staged_for_looking
 from pipeline.prepare.conversion.run import check_output, convert, merge
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
@@ -217,7 +217,7 @@ def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> Spl
 def _planned(conversion: Conversion) -> SplitResult:
     """Say what a run would do; refusals, and problems in names and folders, are as in one."""
     scan = conversion.scan
-    with nullcontext() if conversion.remote is None else looked_at(conversion):
+    with nullcontext() if conversion.remote is None else staged_for_looking(conversion):
         check_output(conversion)
     if scan.problems and conversion.writing.on_error == "fail":
         raise UnusableInputError(list(scan.problems))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError
-from pipeline.formats.ffcv_tables import BetonTables, read_tables
+from pipeline.formats.ffcv_tables import FfcvTables, read_tables
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.source import MAX_CLASSES, Sample
@@ -24,7 +24,7 @@ _KEY_DIGITS = 9
 """Of a file without names; more comes from damage, and would fill the memory with numbers."""
 
 
-class BetonSource:
+class FfcvSource:
     """An FFCV file as a `Source`. Pickles as its path: another process maps the file anew."""
 
     def __init__(self, path: Path, classes: Sequence[str] | None = None) -> None:
@@ -55,7 +55,7 @@ class BetonSource:
         self._tables = tables.take(order)
         self._content = np.memmap(path, np.uint8, mode="r")
 
-    def __reduce__(self) -> tuple[partial["BetonSource"], tuple[Path]]:
+    def __reduce__(self) -> tuple[partial["FfcvSource"], tuple[Path]]:
         return partial(type(self), classes=self._given_classes), (self._path,)
 
     @property
@@ -144,7 +144,7 @@ def _index_of(path: Path) -> Index | None:
     return index
 
 
-def _order_of(path: Path, tables: BetonTables, index: Index) -> NDArray[np.int64]:
+def _order_of(path: Path, tables: FfcvTables, index: Index) -> NDArray[np.int64]:
     """Return the place in the file of each sample of the index; both know where its bytes are."""
     by_offset = np.argsort(tables.offsets, kind="stable")
     wanted = index.column("offset")

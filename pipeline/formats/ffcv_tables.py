@@ -43,7 +43,7 @@ _MAX_FIELDS = 64
 _REMEDY = "it was cut off, damaged, or its writer was stopped; copy it again, or make it again"
 
 
-class BetonTables(NamedTuple):
+class FfcvTables(NamedTuple):
     """A row for each sample, in the order of the file.
 
     Attributes:
@@ -62,9 +62,9 @@ class BetonTables(NamedTuple):
     sizes: NDArray[np.int64]
     labels: NDArray[np.int64]
 
-    def take(self, rows: NDArray[np.int64]) -> "BetonTables":
+    def take(self, rows: NDArray[np.int64]) -> "FfcvTables":
         """Return only `rows`, in that order."""
-        return BetonTables(
+        return FfcvTables(
             self.is_raw[rows],
             self.widths[rows],
             self.heights[rows],
@@ -74,7 +74,7 @@ class BetonTables(NamedTuple):
         )
 
 
-def read_tables(path: Path) -> BetonTables:
+def read_tables(path: Path) -> FfcvTables:
     """Read the tables of the file at `path`.
 
     Raises:
@@ -146,7 +146,7 @@ def _joined(
     allocations: NDArray[np.void],
     *,
     data_end: int,
-) -> BetonTables:
+) -> FfcvTables:
     """Find the size of each image in the table of allocations."""
     allocations = allocations[np.argsort(allocations["offset"], kind="stable")]
     offsets = images["offset"]
@@ -163,4 +163,4 @@ def _joined(
     if not fits.all():
         first = int(np.flatnonzero(~fits)[0])
         raise DataError(f"{path}: the tables contradict each other at sample {first}: {_REMEDY}")
-    return BetonTables(is_raw, widths, heights, offsets.astype(np.int64), sizes, labels.copy())
+    return FfcvTables(is_raw, widths, heights, offsets.astype(np.int64), sizes, labels.copy())

@@ -27,9 +27,9 @@ def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
     """
     # The formats are imported when they are needed, so that this package costs nothing.
     from pipeline.errors import DataError
-    from pipeline.formats.ffcv_source import BetonSource
+    from pipeline.formats.ffcv_source import FfcvSource
     from pipeline.formats.folder_source import FolderSource
-    from pipeline.formats.shard_folder import INDEX_NAME, PARTS_FOLDER
+    from pipeline.formats.shard_folder import INDEX_NAME, STATE_FOLDER
     from pipeline.formats.shard_source import ShardSource
 
     if "://" in str(path):
@@ -39,8 +39,8 @@ def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
 
         return RemoteShardSource(str(path), cache_config(data or DataConfig()))
     path = Path(path)
-    if beton := _find_beton(path):
-        return BetonSource(beton)
+    if beton := _find_ffcv(path):
+        return FfcvSource(beton)
     if not path.exists():
         raise DataError(f"{path}: there is no such folder; make shards with tools/make_shards.py")
     if not path.is_dir():
@@ -54,14 +54,14 @@ def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
             f"{path}: holds shards ({shards[0].name}, ...) but no {INDEX_NAME}: the conversion is"
             " not finished, or another program made them. Run tools/make_shards.py (again)"
         )
-    if (path / PARTS_FOLDER).is_dir():
+    if (path / STATE_FOLDER).is_dir():
         raise DataError(f"{path}: the conversion is not finished; run tools/make_shards.py again")
     if (path / "train").is_dir():
         raise DataError(f"{path}: holds splits; open one of them, such as {path / 'train'}")
     return FolderSource(path)
 
 
-def _find_beton(path: Path) -> Path | None:
+def _find_ffcv(path: Path) -> Path | None:
     """Return the FFCV file that `path` stands for."""
     if path.is_file():
         return path if path.suffix == ".beton" else None

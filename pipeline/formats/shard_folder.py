@@ -5,7 +5,7 @@ from pathlib import Path
 INDEX_NAME = "index.arrow"
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.tsv"
-PARTS_FOLDER = ".parts"
+STATE_FOLDER = ".parts"
 """Holds the state of a conversion that is not finished."""
 
 
@@ -14,6 +14,6 @@ def shard_name(split: str, shard: int) -> str:
     return f"{split}-{shard:06d}.tar"
 
 
-def piece_path(shard: Path) -> Path:
-    """Return where the piece of a shard lies."""
-    return shard.parent / PARTS_FOLDER / shard.with_suffix(".arrow").name
+def record_path(shard: Path) -> Path:
+    """Return where the record of a shard lies."""
+    return shard.parent / STATE_FOLDER / shard.with_suffix(".arrow").name

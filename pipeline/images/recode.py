@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, features
 
 from pipeline.errors import UnusableImageError
 from pipeline.images.header import ImageHeader, read_header
-from pipeline.images.usable import NORMALIZABLE, Note, check_usable, decoded, unusual
+from pipeline.images.usable import NORMALIZABLE, Oddity, check_usable, decoded, unusual
 
 NORMALIZED_QUALITY = 95
 """Of an image that is converted because of its form, and else would be kept as it is."""
@@ -65,15 +65,15 @@ class Recoded(NamedTuple):
 
     data: bytes
     header: ImageHeader
-    notes: Note
+    notes: Oddity
 
 
-def must_convert(config: RecodeConfig, notes: Note) -> bool:
+def must_convert(config: RecodeConfig, notes: Oddity) -> bool:
     """Whether an image with `notes` will be stored as other bytes than it has."""
     return config.quality > 0 or (config.normalize and bool(notes & NORMALIZABLE))
 
 
-def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig) -> Recoded:
+def convert(data: bytes, header: ImageHeader, notes: Oddity, config: RecodeConfig) -> Recoded:
     """Decode, resize if it is larger, encode as an RGB JPEG.
 
     An image that would only become larger is kept, if it is a plain JPEG and need not be resized:
@@ -94,12 +94,12 @@ def convert(data: bytes, header: ImageHeader, notes: Note, config: RecodeConfig)
         encoded = _encode(picture if picture.mode == "RGB" else picture.convert("RGB"), config)
     if not (is_resized or notes & NORMALIZABLE) and len(encoded) >= len(data):
         return Recoded(data, header, notes)
-    dropped = notes & (NORMALIZABLE if config.normalize else NORMALIZABLE & ~Note.ROTATED)
-    converted = Note.CONVERTED if dropped else Note(0)
+    dropped = notes & (NORMALIZABLE if config.normalize else NORMALIZABLE & ~Oddity.ROTATED)
+    converted = Oddity.CONVERTED if dropped else Oddity(0)
     return Recoded(encoded, read_header(encoded), notes | converted)
 
 
-def _is_only_encoded(header: ImageHeader, notes: Note, config: RecodeConfig) -> bool:
+def _is_only_encoded(header: ImageHeader, notes: Oddity, config: RecodeConfig) -> bool:
     """Whether the pixels of a plain JPEG are stored again as they are."""
     size = (header.width, header.height)
     is_plain = header.is_common and not notes & NORMALIZABLE
@@ -144,7 +144,7 @@ def _encode(picture: Image.Image, config: RecodeConfig) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IntakeConfig:
+class ImageConfig:
     """Which images are accepted, and in which form they are stored."""
 
     recode: RecodeConfig = field(default_factory=RecodeConfig)
@@ -152,7 +152,7 @@ class IntakeConfig:
     """Decode every image, also those that are kept as they are."""
 
 
-def take_in(data: bytes, location: str, config: IntakeConfig) -> Recoded:
+def prepare_image(data: bytes, location: str, config: ImageConfig) -> Recoded:
     """Return the image as it is to be stored.
 
     Raises:

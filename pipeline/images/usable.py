@@ -28,7 +28,7 @@ LOADABLE_FORMATS = frozenset(("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM"))
 _EXTENSIONS = {"JPEG": ("jpg",), "TIFF": ("tif", "tiff"), "PPM": ("ppm", "pgm")}
 
 
-class Note(IntFlag):
+class Oddity(IntFlag):
     """What is unusual about an image; combined into one number for each."""
 
     GRAYSCALE = 1
@@ -43,50 +43,50 @@ class Note(IntFlag):
     CONVERTED = 512
 
 
-NOTE_TEXTS = {
-    Note.GRAYSCALE: "grayscale",
-    Note.CMYK: "CMYK or YCCK colours",
-    Note.NOT_JPEG: "not a JPEG",
-    Note.MISNAMED: "the name's extension is of another format",
-    Note.DEEP: "more than 8 bits per channel",
-    Note.ALPHA: "has transparency, which readers drop",
-    Note.ROTATED: "EXIF says it is rotated; readers that train take the pixels as stored",
-    Note.ANIMATED: "animated or several pages; the first is used",
-    Note.TINY: f"a side of less than {TINY_SIDE} pixels",
+ODDITY_TEXTS = {
+    Oddity.GRAYSCALE: "grayscale",
+    Oddity.CMYK: "CMYK or YCCK colours",
+    Oddity.NOT_JPEG: "not a JPEG",
+    Oddity.MISNAMED: "the name's extension is of another format",
+    Oddity.DEEP: "more than 8 bits per channel",
+    Oddity.ALPHA: "has transparency, which readers drop",
+    Oddity.ROTATED: "EXIF says it is rotated; readers that train take the pixels as stored",
+    Oddity.ANIMATED: "animated or several pages; the first is used",
+    Oddity.TINY: f"a side of less than {TINY_SIDE} pixels",
 }
 
 NORMALIZABLE = (
-    Note.GRAYSCALE
-    | Note.CMYK
-    | Note.NOT_JPEG
-    | Note.DEEP
-    | Note.ALPHA
-    | Note.ROTATED
-    | Note.ANIMATED
+    Oddity.GRAYSCALE
+    | Oddity.CMYK
+    | Oddity.NOT_JPEG
+    | Oddity.DEEP
+    | Oddity.ALPHA
+    | Oddity.ROTATED
+    | Oddity.ANIMATED
 )
 """What converting to a plain JPEG removes."""
 
 
-_PLAIN = Note(0)
+_PLAIN = Oddity(0)
 
 
-def unusual(header: ImageHeader, location: str) -> Note:
+def unusual(header: ImageHeader, location: str) -> Oddity:
     """Return what is unusual about the image at `location`, of which `header` was read."""
     is_jpeg = header.format == "JPEG"
     is_plain = is_jpeg and header.channels == 3 and header.bits == 8 and header.orientation == 1
     if is_plain and header.width >= TINY_SIDE <= header.height:
-        return _PLAIN if member_extension(location) == "jpg" else Note.MISNAMED
-    notes = Note(0)
+        return _PLAIN if member_extension(location) == "jpg" else Oddity.MISNAMED
+    notes = Oddity(0)
     for note, applies in (
-        (Note.GRAYSCALE, header.channels < 3),
-        (Note.CMYK, is_jpeg and header.channels == 4),
-        (Note.NOT_JPEG, not is_jpeg),
-        (Note.MISNAMED, member_extension(location) not in _extensions(header.format)),
-        (Note.DEEP, header.bits > 8),
-        (Note.ALPHA, header.has_alpha),
-        (Note.ROTATED, header.orientation != 1),
-        (Note.ANIMATED, header.is_animated),
-        (Note.TINY, min(header.width, header.height) < TINY_SIDE),
+        (Oddity.GRAYSCALE, header.channels < 3),
+        (Oddity.CMYK, is_jpeg and header.channels == 4),
+        (Oddity.NOT_JPEG, not is_jpeg),
+        (Oddity.MISNAMED, member_extension(location) not in _extensions(header.format)),
+        (Oddity.DEEP, header.bits > 8),
+        (Oddity.ALPHA, header.has_alpha),
+        (Oddity.ROTATED, header.orientation != 1),
+        (Oddity.ANIMATED, header.is_animated),
+        (Oddity.TINY, min(header.width, header.height) < TINY_SIDE),
     ):
         if applies:
             notes |= note

@@ -113,7 +113,7 @@ class DaliLoader:
         graph.close()
         if not reasons:
             raise error
-        self.replaced += self._batches.judge(batch, reasons)
+        self.replaced += self._batches.replace_or_raise(batch, reasons)
         return images
 
 

@@ -135,7 +135,7 @@ class EncodedBatches:
         rest = order[start * self.batch_size * self._placement.world_size :]
         return self._read_ahead(epoch, blocks, rest)
 
-    def judge(self, batch: EncodedBatch, reasons: dict[int, str]) -> int:
+    def replace_or_raise(self, batch: EncodedBatch, reasons: dict[int, str]) -> int:
         """Decide about images that cannot be decoded; return how many gray ones replace them.
 
         Args:

@@ -105,7 +105,7 @@ class ReferenceLoader:
             raise batch.error
         results = [future.result() for future in futures]
         reasons = {place: image for place, image in enumerate(results) if isinstance(image, str)}
-        self.replaced += batch.replaced + self._batches.judge(batch, reasons)
+        self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
         gray = np.full((self._size, self._size, 3), GRAY, np.uint8)
         images = np.stack([gray if isinstance(image, str) else image for image in results])
         return Batch(

@@ -109,13 +109,13 @@ def open_shards(folder, scratch):
     return open_source(scratch / "train")
 
 
-def open_beton(folder, scratch):
+def open_ffcv(folder, scratch):
     arguments = [str(folder.parent), "--output", str(scratch), "--split", "train"]
     assert make_shards.main([*arguments, "--format", "ffcv"]) == 0
     return open_source(scratch / "train")
 
 
-def open_raw_beton(folder, scratch):
+def open_raw_ffcv(folder, scratch):
     arguments = [str(folder.parent), "--output", str(scratch), "--split", "train"]
     assert make_shards.main([*arguments, "--format", "ffcv", "--write-mode", "raw"]) == 0
     return open_source(scratch / "train")
@@ -129,8 +129,8 @@ def open_memory(folder, _):
 FORMATS = {
     "folder": open_folder,
     "shards": open_shards,
-    "beton": open_beton,
-    "raw beton": open_raw_beton,
+    "beton": open_ffcv,
+    "raw beton": open_raw_ffcv,
     "memory": open_memory,
 }
 

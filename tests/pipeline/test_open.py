@@ -26,7 +26,7 @@ def _silent(images, size_bytes):
 
 def _convert(folder, output, layout):
     scan = scan_class_folders(folder)
-    return convert(Conversion(scan=scan, folder=output, split="train", layout=layout), _silent)
+    return convert(Conversion(scan=scan, folder=output, split="train", plan_config=layout), _silent)
 
 
 @pytest.fixture(scope="module")

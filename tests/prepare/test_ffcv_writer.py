@@ -16,14 +16,14 @@ from PIL import Image
 
 from pipeline.errors import DataError, OutputError, UnusableInputError
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.ffcv_source import BetonSource
+from pipeline.formats.ffcv_source import FfcvSource
 from pipeline.formats.open import open_source
 from pipeline.formats.shard_folder import INDEX_NAME
-from pipeline.prepare.conversion.ffcv_conversion import BetonConversion, run_beton
+from pipeline.prepare.conversion.ffcv_conversion import FfcvConversion, run_ffcv
 from pipeline.prepare.conversion.manifest import read_manifest
 from pipeline.prepare.conversion.plan import PlanConfig
 from pipeline.prepare.conversion.run import convert
-from pipeline.prepare.writers.ffcv_config import MIN_PAGE_BYTES, BetonConfig
+from pipeline.prepare.writers.ffcv_config import MIN_PAGE_BYTES, FfcvConfig
 from pipeline.prepare.writers.job import WriteConfig
 from tests.support.pictures import decode, encode_jpeg
 from tools import check_data, make_shards
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings(
     r"ignore:Exception ignored in. <finalize object:pytest.PytestUnraisableExceptionWarning"
 )
 
-COPY, RAW = BetonConfig(), BetonConfig(mode="raw")
+COPY, RAW = FfcvConfig(), FfcvConfig(mode="raw")
 SHUFFLED, KEPT = PlanConfig(), PlanConfig(order="kept")
 
 
@@ -42,15 +42,15 @@ def silent(images, size_bytes):
 
 
 def write(folder, output, config=COPY, *, threads=2, layout=SHUFFLED, **writing):
-    conversion = BetonConversion(
+    conversion = FfcvConversion(
         scan=scan_class_folders(folder),
         folder=output,
         split="train",
-        layout=layout,
+        plan_config=layout,
         beton=config,
         writing=WriteConfig(**writing),
     )
-    convert(conversion, silent, run=run_beton(config, threads))
+    convert(conversion, silent, run=run_ffcv(config, threads))
     return output / "train.beton"
 
 
@@ -127,7 +127,7 @@ def centre(picture, size):
 @pytest.mark.parametrize("config", [COPY, RAW], ids=lambda c: c.mode)
 def test_ffcv_reads_what_was_written(image_folder, tmp_path, config):
     path = write(image_folder / "train", tmp_path / "train", config)
-    source = BetonSource(path)
+    source = FfcvSource(path)
     images, labels = ffcv_pixels(path, 16, len(source))
     in_file = [int(source.describe(i).split("sample ")[1].split()[0]) for i in range(len(source))]
     assert np.array_equal(labels[in_file], source.labels)
@@ -152,7 +152,7 @@ def test_ffcv_sees_the_right_pixels_of_odd_images(odd_folder, tmp_path):
 
 def test_copying_keeps_keys_labels_sizes_and_bytes(image_folder, copied):
     folder, source = open_source(image_folder / "train"), open_source(copied.parent)
-    assert isinstance(source, BetonSource)
+    assert isinstance(source, FfcvSource)
     assert source.classes == folder.classes
     everything = range(len(folder))
     for ours, theirs in zip(
@@ -163,7 +163,7 @@ def test_copying_keeps_keys_labels_sizes_and_bytes(image_folder, copied):
 
 
 def test_copying_keeps_pixels_of_what_is_no_plain_jpeg(odd_folder, tmp_path):
-    source = BetonSource(write(odd_folder, tmp_path / "train"))
+    source = FfcvSource(write(odd_folder, tmp_path / "train"))
     folder = open_source(odd_folder)
     for ours, theirs in zip(source.read_many(range(7)), folder.read_many(range(7)), strict=True):
         name = theirs.key.split("/")[1]
@@ -173,7 +173,7 @@ def test_copying_keeps_pixels_of_what_is_no_plain_jpeg(odd_folder, tmp_path):
 
 
 def test_raw_mode_keeps_the_decoded_pixels(image_folder, tmp_path):
-    source = BetonSource(write(image_folder / "val", tmp_path / "train", RAW))
+    source = FfcvSource(write(image_folder / "val", tmp_path / "train", RAW))
     folder = open_source(image_folder / "val")
     everything = range(len(folder))
     for ours, theirs in zip(
@@ -186,15 +186,15 @@ def test_raw_mode_keeps_the_decoded_pixels(image_folder, tmp_path):
 @pytest.mark.parametrize(
     ("config", "shares"),
     [
-        (BetonConfig(mode="jpg", max_resolution=64, quality=70), (0, 0)),
-        (BetonConfig(mode="raw", max_resolution=64), (1, 1)),
-        (BetonConfig(mode="proportion", compress_probability=0.5, max_resolution=64), (0.2, 0.8)),
-        (BetonConfig(mode="smart", smart_threshold=9000, max_resolution=64), (0.1, 0.9)),
+        (FfcvConfig(mode="jpg", max_resolution=64, quality=70), (0, 0)),
+        (FfcvConfig(mode="raw", max_resolution=64), (1, 1)),
+        (FfcvConfig(mode="proportion", compress_probability=0.5, max_resolution=64), (0.2, 0.8)),
+        (FfcvConfig(mode="smart", smart_threshold=9000, max_resolution=64), (0.1, 0.9)),
     ],
     ids=lambda value: getattr(value, "mode", ""),
 )
 def test_modes_store_the_share_of_pixels_that_they_name(image_folder, tmp_path, config, shares):
-    source = BetonSource(write(image_folder / "train", tmp_path / "train", config))
+    source = FfcvSource(write(image_folder / "train", tmp_path / "train", config))
     samples = source.read_many(range(len(source)))
     assert max(max(s.width, s.height) for s in samples) == 64
     assert all(pixels(s).shape == (s.height, s.width, 3) for s in samples)
@@ -204,7 +204,7 @@ def test_modes_store_the_share_of_pixels_that_they_name(image_folder, tmp_path, 
 
 @pytest.mark.parametrize("mode", ["copy", "proportion"])
 def test_any_number_of_threads_gives_the_same_bytes(image_folder, tmp_path, mode):
-    folder, config = image_folder / "val", BetonConfig(mode=mode)
+    folder, config = image_folder / "val", FfcvConfig(mode=mode)
     one = write(folder, tmp_path / "one" / "train", config, threads=1)
     four = write(folder, tmp_path / "four" / "train", config, threads=4)
     for name in (one.name, INDEX_NAME, "manifest.json"):
@@ -212,13 +212,13 @@ def test_any_number_of_threads_gives_the_same_bytes(image_folder, tmp_path, mode
 
 
 def test_source_survives_pickling(copied):
-    source = BetonSource(copied)
+    source = FfcvSource(copied)
     again = pickle.loads(pickle.dumps(source))
     assert [s.key for s in again.read_many([0, 9])] == [s.key for s in source.read_many([0, 9])]
 
 
 def test_storage_order_is_that_of_the_bytes(copied):
-    source = BetonSource(copied)
+    source = FfcvSource(copied)
     places = [int(source.describe(i).split("sample ")[1].split()[0]) for i in source.storage_order]
     assert places == list(range(len(source)))
 
@@ -239,7 +239,7 @@ def test_unusable_images_are_left_out_if_wanted(image_folder, tmp_path):
     folder = shutil.copytree(image_folder / "train", tmp_path / "images")
     bad = sorted(folder.glob("*/*"))[7]
     bad.write_bytes(b"no image")
-    source = BetonSource(write(folder, tmp_path / "train", on_error="skip"))
+    source = FfcvSource(write(folder, tmp_path / "train", on_error="skip"))
     expected = [s.key for s in open_source(image_folder / "train").read_many(range(62))]
     expected.remove(f"{bad.parent.name}/{bad.stem}")
     assert [s.key for s in source.read_many(range(61))] == expected
@@ -257,7 +257,7 @@ def test_image_larger_than_a_page_gets_a_larger_page(image_folder, tmp_path, cap
     whole.save(folder / "n01440764" / "large.png")
     path = write(folder, tmp_path / "train", RAW)
     assert "beginning anew with pages of 16777216 bytes" in caplog.text
-    source = BetonSource(path)
+    source = FfcvSource(path)
     [large] = [s for s in source.read_many(range(len(source))) if s.key == "n01440764/large"]
     assert np.array_equal(large.data, np.asarray(whole))
     images, _ = ffcv_pixels(path, 8, len(source))
@@ -349,12 +349,12 @@ def test_file_that_is_no_beton_is_refused(tmp_path):
 
 
 def test_flipped_bit_in_an_image_is_found_when_it_is_read(copy):
-    source = BetonSource(copy)
+    source = FfcvSource(copy)
     data = bytes(source.read_many([20])[0].data)
     content = bytearray(copy.read_bytes())
     content[content.find(data) + 300] ^= 4
     copy.write_bytes(content)
-    damaged = BetonSource(copy)
+    damaged = FfcvSource(copy)
     damaged.read_many([i for i in range(len(damaged)) if i != 20])
     with pytest.raises(DataError, match=r"sample \d+ \(n01443537/.*\): the bytes are damaged"):
         damaged.read_many([20])
@@ -395,10 +395,10 @@ def test_file_made_by_others_opens_with_numbered_classes(foreign, image_folder):
 
 def test_classes_of_a_file_made_by_others_can_be_given(foreign):
     names = ("ant", "bee", "cat", "dog", "eel")
-    source = BetonSource(foreign, classes=names)
+    source = FfcvSource(foreign, classes=names)
     assert source.classes == pickle.loads(pickle.dumps(source)).classes == names
     with pytest.raises(DataError, match="labels up to 4, but 2 classes are given"):
-        BetonSource(foreign, classes=("a", "b"))
+        FfcvSource(foreign, classes=("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_classes_of_a_file_made_by_others_can_be_given(foreign):
 )
 def test_options_without_effect_or_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(BetonConfig(), **change)
+        replace(FfcvConfig(), **change)
 
 
 def test_damaged_tables_are_refused_in_words_or_harmless(copy):
@@ -428,7 +428,7 @@ def test_damaged_tables_are_refused_in_words_or_harmless(copy):
                 file.seek(place)
                 file.write(rng.bytes(1))
         try:
-            source = BetonSource(copy)
+            source = FfcvSource(copy)
             assert len(source.read_many(range(len(source)))) == 62
         except DataError:
             refused += 1
@@ -453,7 +453,7 @@ def test_check_data_finds_nothing_in_a_sound_file(copied, options, capsys):
 
 @pytest.mark.parametrize("options", [[], ["--deep"]], ids=["", "deep"])
 def test_check_data_names_the_damaged_sample(copy, image_folder, options, capsys):
-    [sample] = BetonSource(copy).read_many([33])
+    [sample] = FfcvSource(copy).read_many([33])
     flip_a_bit(copy, bytes(sample.data))
     assert check_data.main([str(copy.parent), *options]) == 2
     out = capsys.readouterr().out
@@ -471,8 +471,8 @@ def test_check_data_names_a_file_that_was_cut_off(copy, capsys):
 
 @pytest.mark.parametrize("mode", ["copy", "raw", "jpg"])
 def test_planned_size_is_about_that_of_the_file(image_folder, tmp_path, mode):
-    config = BetonConfig(mode=mode)
-    conversion = BetonConversion(
+    config = FfcvConfig(mode=mode)
+    conversion = FfcvConversion(
         scan=scan_class_folders(image_folder / "train"),
         folder=tmp_path / "train",
         split="train",
@@ -480,6 +480,6 @@ def test_planned_size_is_about_that_of_the_file(image_folder, tmp_path, mode):
     )
     planned = conversion.planned_bytes()
     assert not (tmp_path / "train").exists()
-    [manifest] = [convert(conversion, silent, run=run_beton(config, 2))]
+    [manifest] = [convert(conversion, silent, run=run_ffcv(config, 2))]
     assert manifest is not None
     assert abs(planned - manifest["bytes"]) < MIN_PAGE_BYTES

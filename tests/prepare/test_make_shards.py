@@ -17,7 +17,7 @@ import webdataset
 from wds2idx import IndexCreator
 
 from pipeline.formats.open import open_source
-from pipeline.formats.shard_folder import PARTS_FOLDER
+from pipeline.formats.shard_folder import STATE_FOLDER
 from pipeline.prepare.conversion.parts import WHOLE, claimed
 from pipeline.storage import locks
 from tools.cli.progress import ImageProgress
@@ -364,7 +364,7 @@ def test_too_little_space_is_told_before_anything_is_written(
 def test_damaged_state_is_made_again(image_folder, expected, tmp_path):
     output = tmp_path / "out"
     _run_until_event(25, image_folder, output)
-    pieces = list((output / "val" / PARTS_FOLDER).glob("*.arrow"))
+    pieces = list((output / "val" / STATE_FOLDER).glob("*.arrow"))
     assert pieces
     pieces[0].write_bytes(b"nonsense")
     assert _make(image_folder, output, *SMALL_SHARDS) == 0
@@ -376,7 +376,7 @@ def test_damaged_state_is_made_again(image_folder, expected, tmp_path):
 
 def test_second_run_on_one_output_is_refused(image_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE_S", 0)
-    state = tmp_path / "out" / "train" / PARTS_FOLDER
+    state = tmp_path / "out" / "train" / STATE_FOLDER
     state.mkdir(parents=True)
     with claimed(state, WHOLE, lambda: None):
         assert _make(image_folder, tmp_path / "out") == EXIT_OUTPUT

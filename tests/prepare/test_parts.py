@@ -28,7 +28,9 @@ def _settled():
 
 
 def _conversion(source, output, layout=LAYOUT):
-    return Conversion(scan=scan_class_folders(source), folder=output, split="train", layout=layout)
+    return Conversion(
+        scan=scan_class_folders(source), folder=output, split="train", plan_config=layout
+    )
 
 
 def _digests(folder):

@@ -116,7 +116,7 @@ def test_both_nodes_write_and_the_death_of_one_is_survived(cluster, image_folder
         scan=scan,
         folder=tmp_path / "train",
         split="train",
-        layout=PlanConfig(shard_bytes=0, shard_samples=2),
+        plan_config=PlanConfig(shard_bytes=0, shard_samples=2),
     )
     done = []
 
@@ -135,7 +135,7 @@ def test_both_nodes_write_and_the_death_of_one_is_survived(cluster, image_folder
         scan=scan_class_folders(image_folder / "train"),
         folder=expected,
         split="train",
-        layout=conversion.layout,
+        plan_config=conversion.plan_config,
     )
     convert(one_machine, lambda images, size_bytes: None)
     assert _digests(tmp_path / "train") == _digests(expected)

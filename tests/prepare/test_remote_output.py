@@ -68,7 +68,7 @@ def _conversion(image_folder, url):
         scan=scan_class_folders(image_folder / "train"),
         folder=staging_folder(remote, WHOLE),
         split="train",
-        layout=PlanConfig(shard_bytes=0, shard_samples=9),
+        plan_config=PlanConfig(shard_bytes=0, shard_samples=9),
         remote=remote,
     )
 

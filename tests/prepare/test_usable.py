@@ -15,8 +15,8 @@ from pipeline.errors import UnusableImageError, UnusableInputError
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.open import open_source
 from pipeline.images.header import read_header
-from pipeline.images.recode import IntakeConfig, RecodeConfig, take_in
-from pipeline.images.usable import MAX_PIXELS, NOTE_TEXTS, Note, check_usable
+from pipeline.images.recode import ImageConfig, RecodeConfig, prepare_image
+from pipeline.images.usable import MAX_PIXELS, ODDITY_TEXTS, Oddity, check_usable
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.run import convert
 from pipeline.prepare.writers.job import QUARANTINE_FOLDER
@@ -24,7 +24,7 @@ from tests.support.pictures import decode, encode_jpeg
 from tools.check_data import main as check_data
 from tools.make_shards import EXIT_BAD_INPUT, main
 
-NORMALIZE = IntakeConfig(recode=RecodeConfig(normalize=True))
+NORMALIZE = ImageConfig(recode=RecodeConfig(normalize=True))
 
 
 def _encode(image, image_format, **options):
@@ -61,35 +61,35 @@ def unusual_files(picture):
     alpha = rgb.convert("RGBA")
     alpha.putalpha(gray)
     frames = {"save_all": True, "append_images": [gray.convert("RGB")]}
-    not_jpeg = Note.NOT_JPEG
+    not_jpeg = Oddity.NOT_JPEG
     return {
-        "plain.jpg": (encode_jpeg(picture), Note(0)),
-        "progressive.JPEG": (encode_jpeg(picture, progressive=True), Note(0)),
-        "gray.jpg": (encode_jpeg(np.asarray(gray)), Note.GRAYSCALE),
-        "cmyk.jpg": (cmyk, Note.CMYK),
-        "ycck.jpg": (_as_ycck(cmyk), Note.CMYK),
-        "png_named.JPEG": (_encode(rgb, "PNG"), not_jpeg | Note.MISNAMED),
-        "jpeg_named.png": (encode_jpeg(picture), Note.MISNAMED),
+        "plain.jpg": (encode_jpeg(picture), Oddity(0)),
+        "progressive.JPEG": (encode_jpeg(picture, progressive=True), Oddity(0)),
+        "gray.jpg": (encode_jpeg(np.asarray(gray)), Oddity.GRAYSCALE),
+        "cmyk.jpg": (cmyk, Oddity.CMYK),
+        "ycck.jpg": (_as_ycck(cmyk), Oddity.CMYK),
+        "png_named.JPEG": (_encode(rgb, "PNG"), not_jpeg | Oddity.MISNAMED),
+        "jpeg_named.png": (encode_jpeg(picture), Oddity.MISNAMED),
         "true.png": (_encode(rgb, "PNG"), not_jpeg),
         "palette.png": (_encode(rgb.quantize(16), "PNG"), not_jpeg),
-        "alpha.png": (_encode(alpha, "PNG"), not_jpeg | Note.ALPHA),
-        "16bit.png": (_encode(deep, "PNG"), not_jpeg | Note.DEEP | Note.GRAYSCALE),
-        "animated.png": (_encode(rgb, "PNG", **frames), not_jpeg | Note.ANIMATED),
+        "alpha.png": (_encode(alpha, "PNG"), not_jpeg | Oddity.ALPHA),
+        "16bit.png": (_encode(deep, "PNG"), not_jpeg | Oddity.DEEP | Oddity.GRAYSCALE),
+        "animated.png": (_encode(rgb, "PNG", **frames), not_jpeg | Oddity.ANIMATED),
         "moving.webp": (
             _encode(rgb, "WEBP", **frames),
-            not_jpeg | Note.ANIMATED | Note.ALPHA,
+            not_jpeg | Oddity.ANIMATED | Oddity.ALPHA,
         ),
         "lossless.webp": (_encode(rgb, "WEBP", lossless=True), not_jpeg),
         "windows.bmp": (_encode(rgb, "BMP"), not_jpeg),
-        "pages.tif": (_encode(rgb, "TIFF", **frames), not_jpeg | Note.ANIMATED),
+        "pages.tif": (_encode(rgb, "TIFF", **frames), not_jpeg | Oddity.ANIMATED),
         "portable.ppm": (_encode(rgb, "PPM"), not_jpeg),
-        "upright.jpg": (_with_orientation(picture, 1), Note(0)),
-        "turned.jpg": (_with_orientation(picture, 6), Note.ROTATED),
-        "mirrored.jpg": (_with_orientation(picture, 2), Note.ROTATED),
-        "one pixel.jpg": (encode_jpeg(picture[:1, :1]), Note.TINY),
-        "20000 wide.jpg": (encode_jpeg(np.zeros((9, 20_000, 3), np.uint8)), Note(0)),
-        "Grüße 世界.v2.jpg": (encode_jpeg(picture[:50]), Note(0)),
-        "after the end.jpg": (encode_jpeg(picture) + b"trailing bytes", Note(0)),
+        "upright.jpg": (_with_orientation(picture, 1), Oddity(0)),
+        "turned.jpg": (_with_orientation(picture, 6), Oddity.ROTATED),
+        "mirrored.jpg": (_with_orientation(picture, 2), Oddity.ROTATED),
+        "one pixel.jpg": (encode_jpeg(picture[:1, :1]), Oddity.TINY),
+        "20000 wide.jpg": (encode_jpeg(np.zeros((9, 20_000, 3), np.uint8)), Oddity(0)),
+        "Grüße 世界.v2.jpg": (encode_jpeg(picture[:50]), Oddity(0)),
+        "after the end.jpg": (encode_jpeg(picture) + b"trailing bytes", Oddity(0)),
     }
 
 
@@ -170,7 +170,7 @@ def test_headers_are_what_pil_says(unusual_files):
 
 def test_unusual_images_are_noted_and_kept_as_they_are(unusual_files):
     for name, (data, notes) in unusual_files.items():
-        taken = take_in(data, name, IntakeConfig(verify=True))
+        taken = prepare_image(data, name, ImageConfig(verify=True))
         assert taken.data == data
         assert taken.notes == notes, name
 
@@ -178,21 +178,21 @@ def test_unusual_images_are_noted_and_kept_as_they_are(unusual_files):
 def test_unusable_images_are_refused_with_the_reason(unusable_files):
     for name, (data, kind) in unusable_files.items():
         with pytest.raises(UnusableImageError) as refusal:
-            take_in(data, name, IntakeConfig())
+            prepare_image(data, name, ImageConfig())
         assert refusal.value.kind.startswith(kind), name
 
 
 def test_normalized_images_are_plain_jpegs_with_the_same_pixels(unusual_files):
     for name, (data, notes) in unusual_files.items():
-        taken = take_in(data, name, NORMALIZE)
-        if not notes & ~(Note.MISNAMED | Note.TINY):
+        taken = prepare_image(data, name, NORMALIZE)
+        if not notes & ~(Oddity.MISNAMED | Oddity.TINY):
             assert taken.data == data, name
             continue
         with Image.open(io.BytesIO(taken.data)) as image:
             assert (image.format, image.mode) == ("JPEG", "RGB"), name
             assert taken.header[:3] == ("JPEG", *image.size), name
             pixels = np.asarray(image).astype(int)
-        assert taken.notes == notes | Note.CONVERTED, name
+        assert taken.notes == notes | Oddity.CONVERTED, name
         with Image.open(io.BytesIO(data)) as image:
             if image.mode.startswith("I"):  # PIL would clip 16 bits to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # noqa: PLW2901
@@ -202,7 +202,7 @@ def test_normalized_images_are_plain_jpegs_with_the_same_pixels(unusual_files):
 
 
 def test_animation_of_a_format_that_loaders_do_not_know_becomes_its_first_frame(unusable_files):
-    taken = take_in(unusable_files["movie.gif"][0], "movie.gif", NORMALIZE)
+    taken = prepare_image(unusable_files["movie.gif"][0], "movie.gif", NORMALIZE)
     assert taken.header.format == "JPEG"
 
 
@@ -213,9 +213,9 @@ def test_verify_finds_what_only_decoding_shows(picture):
     tables = jpeg.index(b"\xff\xc4")
     jpeg[tables + 5 : tables + 21] = b"\xff" * 16  # Huffman codes that cannot be
     for data, name in ((bytes(png), "a.png"), (bytes(jpeg), "a.jpg")):
-        assert take_in(data, name, IntakeConfig()).data == data
+        assert prepare_image(data, name, ImageConfig()).data == data
         with pytest.raises(UnusableImageError) as refusal:
-            take_in(data, name, IntakeConfig(verify=True))
+            prepare_image(data, name, ImageConfig(verify=True))
         assert refusal.value.kind in ("cannot be decoded", "damaged")
 
 
@@ -231,7 +231,7 @@ def test_verify_finds_a_jpeg_that_decoders_finish_in_silence(photographs, damage
         data[middle:-2] = b""
     assert decode(bytes(data)).shape == photographs[0].shape
     with pytest.raises(UnusableImageError) as refusal:
-        take_in(bytes(data), "a.jpg", IntakeConfig(verify=True))
+        prepare_image(bytes(data), "a.jpg", ImageConfig(verify=True))
     assert refusal.value.kind == "damaged"
 
 
@@ -319,7 +319,7 @@ def test_resized_images_are_pils_antialiased_ones(photographs, short_side):
     for photograph in photographs[:3]:
         data = encode_jpeg(photograph, quality=95, subsampling=0)
         recode = RecodeConfig(resize=short_side, quality=100)
-        taken = take_in(data, "a.jpg", IntakeConfig(recode=recode))
+        taken = prepare_image(data, "a.jpg", ImageConfig(recode=recode))
         assert min(taken.header.width, taken.header.height) == short_side
         with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(taken.data)) as made:
             size = (taken.header.width, taken.header.height)
@@ -333,16 +333,16 @@ def test_resized_images_are_pils_antialiased_ones(photographs, short_side):
 
 def test_small_images_are_not_enlarged(picture):
     recode = RecodeConfig(resize=500, quality=90)
-    taken = take_in(encode_jpeg(picture, quality=98), "a.jpg", IntakeConfig(recode=recode))
+    taken = prepare_image(encode_jpeg(picture, quality=98), "a.jpg", ImageConfig(recode=recode))
     assert (taken.header.height, taken.header.width) == picture.shape[:2]
 
 
 def test_image_that_would_only_become_larger_keeps_its_bytes(picture):
     data = encode_jpeg(picture, quality=30)
-    taken = take_in(data, "a.jpg", IntakeConfig(recode=RecodeConfig(quality=95)))
+    taken = prepare_image(data, "a.jpg", ImageConfig(recode=RecodeConfig(quality=95)))
     assert taken.data == data
     gray = encode_jpeg(picture[..., 0], quality=30)
-    taken = take_in(gray, "a.jpg", IntakeConfig(recode=RecodeConfig(quality=95)))
+    taken = prepare_image(gray, "a.jpg", ImageConfig(recode=RecodeConfig(quality=95)))
     assert taken.header.channels == 3
 
 
@@ -403,12 +403,12 @@ def test_unusual_images_are_in_manifest_and_report(hostile_folder, unusual_files
         output = tmp_path / action
         assert _make(hostile_folder, output, "--on-error", "skip", *options) == 0
         found = {(u["what"], u["action"]): u for u in _manifest(output)["unusual"]}
-        cmyk = found[NOTE_TEXTS[Note.CMYK], action]
+        cmyk = found[ODDITY_TEXTS[Oddity.CMYK], action]
         assert cmyk["keys"] == ["n02084071/cmyk", "n02084071/ycck"]
-        gray = sum(bool(notes & Note.GRAYSCALE) for _, notes in unusual_files.values())
-        assert found[NOTE_TEXTS[Note.GRAYSCALE], action]["images"] > gray
+        gray = sum(bool(notes & Oddity.GRAYSCALE) for _, notes in unusual_files.values())
+        assert found[ODDITY_TEXTS[Oddity.GRAYSCALE], action]["images"] > gray
         report = (output / "train" / "report.tsv").read_text().splitlines()
-        assert f"{action}\t{NOTE_TEXTS[Note.CMYK]}\tn02084071/ycck\t" in report
+        assert f"{action}\t{ODDITY_TEXTS[Oddity.CMYK]}\tn02084071/ycck\t" in report
         kinds = {line.split("\t")[0] for line in report[1:]}
         assert kinds <= {"left out", "kept", "converted"}
     source = open_source(tmp_path / "converted" / "train")
@@ -475,7 +475,7 @@ def test_split_without_a_usable_image_is_refused(tmp_path, image_folder, capsys)
 def test_plain_jpegs_are_encoded_anew_from_the_pixels_that_pil_decodes(photographs):
     for photograph in photographs[:3]:
         data = encode_jpeg(photograph, quality=97)
-        taken = take_in(data, "a.jpg", IntakeConfig(recode=RecodeConfig(quality=85)))
+        taken = prepare_image(data, "a.jpg", ImageConfig(recode=RecodeConfig(quality=85)))
         by_pil = encode_jpeg(decode(data), quality=85)
         assert len(taken.data) == pytest.approx(len(by_pil), rel=0.03)
         errors = [

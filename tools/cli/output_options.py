@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.formats.scan import Scan
-from pipeline.images.recode import IntakeConfig, RecodeConfig
+from pipeline.images.recode import ImageConfig, RecodeConfig
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.parts import WHOLE
 from pipeline.prepare.conversion.plan import PlanConfig
 from pipeline.prepare.conversion.remote_output import staging_folder
 from pipeline.prepare.conversion.run import RunJobs, run_in_processes, run_in_turn
-from pipeline.prepare.writers.ffcv_config import BetonConfig
+from pipeline.prepare.writers.ffcv_config import FfcvConfig
 from pipeline.prepare.writers.job import WriteConfig
 from pipeline.storage.remote import RemoteFolder
 
@@ -101,7 +101,7 @@ def write_config(arguments: argparse.Namespace) -> WriteConfig:
     quality = arguments.quality or (DEFAULT_QUALITY if arguments.resize else 0)
     recode = RecodeConfig(resize=arguments.resize, quality=quality, normalize=arguments.normalize)
     return WriteConfig(
-        intake=IntakeConfig(recode=recode, verify=arguments.verify),
+        images=ImageConfig(recode=recode, verify=arguments.verify),
         on_error=arguments.on_error,
         checksums=not arguments.no_checksums,
         json_member=arguments.metadata,
@@ -181,7 +181,7 @@ def new_conversion(
             scan=scan,
             folder=folder if isinstance(folder, Path) else staging_folder(folder, arguments.part),
             split=split,
-            layout=layout,
+            plan_config=layout,
             writing=writing,
             remote=remote,
         )
@@ -192,14 +192,14 @@ def new_conversion(
         raise ValueError("--part needs --format shards: an FFCV file is written in one piece")
     beton, writing = _ffcv_configs(arguments, writing)
     try:
-        from pipeline.prepare.conversion.ffcv_conversion import BetonConversion
+        from pipeline.prepare.conversion.ffcv_conversion import FfcvConversion
     except ImportError as error:
         raise ValueError(
             f"--format ffcv needs FFCV, which cannot be imported ({error}): install libopencv-dev,"
             " libturbojpeg0-dev and pkg-config, then 'pip install millstream[ffcv]'"
         ) from error
-    return BetonConversion(
-        scan=scan, folder=folder, split=split, layout=layout, writing=writing, beton=beton
+    return FfcvConversion(
+        scan=scan, folder=folder, split=split, plan_config=layout, writing=writing, beton=beton
     )
 
 
@@ -212,12 +212,12 @@ def new_runner(arguments: argparse.Namespace, conversion: Conversion) -> RunJobs
     if arguments.executor == "ray":
         return _ray_runner(arguments)
     if arguments.format == "ffcv":
-        from pipeline.prepare.conversion.ffcv_conversion import BetonConversion, run_beton
+        from pipeline.prepare.conversion.ffcv_conversion import FfcvConversion, run_ffcv
 
-        assert isinstance(conversion, BetonConversion)
-        return run_beton(conversion.beton, arguments.workers or available_cores())
-    intake = conversion.writing.intake
-    is_slow = bool(intake.recode.quality) or intake.verify
+        assert isinstance(conversion, FfcvConversion)
+        return run_ffcv(conversion.beton, arguments.workers or available_cores())
+    images = conversion.writing.images
+    is_slow = bool(images.recode.quality) or images.verify
     worth = _WORTH_PROCESSES_DECODED if is_slow else _WORTH_PROCESSES
     if not arguments.workers and len(conversion.scan) < worth:
         return run_in_turn
@@ -245,7 +245,7 @@ def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], remedy: str) 
 
 def _ffcv_configs(
     arguments: argparse.Namespace, writing: WriteConfig
-) -> tuple[BetonConfig, WriteConfig]:
+) -> tuple[FfcvConfig, WriteConfig]:
     """With `copy`, --resize and --quality are ours, as for shards; else they are FFCV's."""
     mode = arguments.write_mode or "copy"
     if mode == "raw" and arguments.quality:
@@ -260,8 +260,8 @@ def _ffcv_configs(
     given = {name: getattr(arguments, name) for name in _FFCV_ONLY[1:]}
     given = {name: value for name, value in given.items() if value is not None}
     if mode == "copy":
-        return BetonConfig(mode=mode, **given), writing
+        return FfcvConfig(mode=mode, **given), writing
     if arguments.quality:
         given["quality"] = arguments.quality
     arguments_without = argparse.Namespace(**{**vars(arguments), "quality": 0})
-    return BetonConfig(mode=mode, **given), write_config(arguments_without)
+    return FfcvConfig(mode=mode, **given), write_config(arguments_without)

@@ -8,7 +8,7 @@ from pipeline.formats.index import Index, read_index
 from pipeline.formats.scan import Scan
 from pipeline.prepare.checking.check_index import check_index
 from pipeline.prepare.conversion.manifest import Manifest, printable
-from pipeline.prepare.writers.shard_record import Piece
+from pipeline.prepare.writers.shard_record import ShardRecord
 
 _NAMED = 5
 
@@ -43,16 +43,18 @@ def changes_of_source(scan: Scan, index: Index, manifest: Manifest) -> Iterator[
     yield from (f"{key}: missing" for key in stored)
 
 
-def changes_of_shard(piece: Piece, number: int, index: Index, manifest: Manifest) -> Iterator[str]:
-    """Name the images that made shard `number` another one when it was made again, as `piece`."""
+def changes_of_shard(
+    record: ShardRecord, number: int, index: Index, manifest: Manifest
+) -> Iterator[str]:
+    """Name the images that made shard `number` another one when it was made again, as `record`."""
     left_out = {item["where"] for item in manifest["left_out"]}
-    for problem in piece.problems:
+    for problem in record.problems:
         if printable(problem.where) not in left_out:
             yield printable(str(problem))
     names = ("key", "crc32", "length", "shard")
     columns = [index.table.column(name).to_pylist() for name in names]
     stored = {key: rest for key, *rest, shard in zip(*columns, strict=True) if shard == number}
-    columns = [piece.table.column(name).to_pylist() for name in names[:3]]
+    columns = [record.table.column(name).to_pylist() for name in names[:3]]
     for key, *made in zip(*columns, strict=True):
         if key not in stored:
             yield f"{key}: was left out"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import Problem, UnusableImageError
 from pipeline.formats.scan import ByteReader, Scan
-from pipeline.images.recode import IntakeConfig, take_in
+from pipeline.images.recode import ImageConfig, prepare_image
 from pipeline.prepare.writers.job import Progress
 
 _IMAGES_OF_A_JOB = 256
@@ -28,13 +28,13 @@ def folder_jobs(scan: Scan) -> Iterator[FolderJob]:
 
 def check_images(job: FolderJob, progress: Progress) -> list[Problem]:
     """Decode the images of `job`; returns those that cannot be used."""
-    problems, config = [], IntakeConfig(verify=True)
+    problems, config = [], ImageConfig(verify=True)
     for location in job.locations:
         size = 0
         try:
             data = job.reader.read(location)
             size = len(data)
-            take_in(data, location, config)
+            prepare_image(data, location, config)
         except UnusableImageError as error:
             problems.append(Problem(error.kind, location, str(error)))
         except OSError as error:

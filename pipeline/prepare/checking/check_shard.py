@@ -17,7 +17,7 @@ from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError, Problem, UnusableImageError
 from pipeline.formats.dali_index import DALI_INDEX_VERSION, is_dali_line
-from pipeline.formats.ffcv_source import BetonSource
+from pipeline.formats.ffcv_source import FfcvSource
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.source import Sample
 from pipeline.images.header import read_header
@@ -154,7 +154,7 @@ def _rows(job: CheckJob) -> Iterator[dict[str, int | str]]:
 def _check_samples(job: CheckJob, path: Path, content: memoryview) -> list[Problem]:
     """Look at each sample; the place of a problem is SHARD:KEY."""
     if path.suffix == ".beton":
-        return check_beton_samples(path, deep=job.deep)
+        return check_ffcv_samples(path, deep=job.deep)
     problems = []
     for row in _rows(job):
         where = f"{job.facts['name']}:{row['key']}"
@@ -205,7 +205,7 @@ def _check_dali_index(job: CheckJob) -> list[Problem]:
     return [] if fits else [Problem("damaged DALI index", path.name, "it does not fit the shard")]
 
 
-def check_beton_samples(path: Path, *, deep: bool) -> list[Problem]:
+def check_ffcv_samples(path: Path, *, deep: bool) -> list[Problem]:
     """Look at each sample; the place of a problem is FILE:KEY.
 
     Args:
@@ -213,7 +213,7 @@ def check_beton_samples(path: Path, *, deep: bool) -> list[Problem]:
         deep: decode every image that is not raw pixels.
     """
     try:
-        source = BetonSource(path)
+        source = FfcvSource(path)
     except DataError as error:
         return [Problem("damaged file", path.name, str(error))]
     problems = []

@@ -17,9 +17,9 @@ from zlib_ng import zlib_ng
 from pipeline.errors import DataError
 from pipeline.formats.index import SCHEMA, ShardEntry, write_index
 from pipeline.formats.scan import Scan, source_facts
-from pipeline.formats.shard_folder import INDEX_NAME, PARTS_FOLDER
+from pipeline.formats.shard_folder import INDEX_NAME, STATE_FOLDER
 from pipeline.images.header import read_header
-from pipeline.images.recode import IntakeConfig, RecodeConfig
+from pipeline.images.recode import ImageConfig, RecodeConfig
 from pipeline.prepare.checking.changes import (
     changes_of_shard,
     changes_of_source,
@@ -31,7 +31,7 @@ from pipeline.prepare.conversion.manifest import Manifest
 from pipeline.prepare.conversion.parts import WHOLE, claimed
 from pipeline.prepare.conversion.plan import PlanConfig
 from pipeline.prepare.writers.job import Progress, WriteConfig
-from pipeline.prepare.writers.shard_record import in_canonical_order, read_piece
+from pipeline.prepare.writers.shard_record import in_canonical_order, read_record
 from pipeline.prepare.writers.shard_writer import write_shard
 from pipeline.storage.files import file_sha256
 
@@ -78,16 +78,16 @@ def _same_conversion(folder: Path, manifest: Manifest, scan: Scan) -> Conversion
         )
     options = manifest["options"]
     try:
-        writing, layout = _writing(options), _layout(options)
+        writing, plan_config = _writing(options), _plan_config(options)
     except KeyError as error:
         raise DataError(f"{folder}: the manifest's options have no {error}") from error
-    if writing.intake.recode.codec != options["codec"]:
+    if writing.images.recode.codec != options["codec"]:
         raise DataError(
             f"{folder}: its images were encoded by {options['codec']}, and here is"
-            f" {writing.intake.recode.codec}, which may give other bytes; install that version"
+            f" {writing.images.recode.codec}, which may give other bytes; install that version"
         )
     conversion = Conversion(
-        scan=scan, folder=folder, split=manifest["split"], layout=layout, writing=writing
+        scan=scan, folder=folder, split=manifest["split"], plan_config=plan_config, writing=writing
     )
     names = [conversion.name(shard) for shard in range(conversion.plan().num_shards)]
     if names != [shard["name"] for shard in manifest["shards"]]:
@@ -95,7 +95,7 @@ def _same_conversion(folder: Path, manifest: Manifest, scan: Scan) -> Conversion
     return conversion
 
 
-def _layout(options: Options) -> PlanConfig:
+def _plan_config(options: Options) -> PlanConfig:
     return PlanConfig(
         order="kept" if options["order"] == "kept" else "shuffled",
         shard_bytes=int(options["shard_bytes"]),
@@ -110,7 +110,7 @@ def _writing(options: Options) -> WriteConfig:
         normalize=bool(options["normalize"]),
     )
     return WriteConfig(
-        intake=IntakeConfig(recode=recode, verify=bool(options["verify"])),
+        images=ImageConfig(recode=recode, verify=bool(options["verify"])),
         on_error="skip",  # what was left out then is left out again
         checksums=bool(options["checksums"]),
         json_member=bool(options["json_member"]),
@@ -120,15 +120,15 @@ def _writing(options: Options) -> WriteConfig:
 def _difference(folder: Path, manifest: Manifest, shard: int, scratch: Path) -> str:
     """Say what makes a shard that was made again another one; empty if it is what it was."""
     facts = manifest["shards"][shard]
-    piece = read_piece(scratch, facts["name"])
-    assert piece is not None, "it was written a moment ago"
-    if (piece.sha256, piece.size_bytes) == (facts["sha256"], facts["bytes"]):
+    record = read_record(scratch, facts["name"])
+    assert record is not None, "it was written a moment ago"
+    if (record.sha256, record.size_bytes) == (facts["sha256"], facts["bytes"]):
         return ""
     index = trusted_index(folder, manifest)
     if index is None:
         changes = "the index, which would tell them, cannot be used"
     else:
-        changes = in_words(changes_of_shard(piece, shard, index, manifest))
+        changes = in_words(changes_of_shard(record, shard, index, manifest))
     return (
         f"{facts['name']}: made again from the source, it is not what it was, and stays as it is;"
         f" images that have changed in the source: {changes or 'none that the index knows'}"
@@ -149,8 +149,8 @@ def repair_folder(folder: Path, manifest: Manifest) -> Iterator[Path]:
             " and run tools/make_shards.py again with the options that its manifest.json has"
         )
     scratch = folder / _NAME
-    (scratch / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
-    with claimed(scratch / PARTS_FOLDER, WHOLE, lambda: None):
+    (scratch / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    with claimed(scratch / STATE_FOLDER, WHOLE, lambda: None):
         try:
             yield scratch
         finally:

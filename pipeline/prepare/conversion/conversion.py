@@ -34,7 +34,7 @@ class Conversion:
     scan: Scan
     folder: Path
     split: str
-    layout: PlanConfig = field(default_factory=PlanConfig)
+    plan_config: PlanConfig = field(default_factory=PlanConfig)
     writing: WriteConfig = field(default_factory=WriteConfig)
     remote: "RemoteFolder | None" = None
 
@@ -45,16 +45,16 @@ class Conversion:
 
     def plan(self) -> Plan:
         """Return which image goes where."""
-        return plan_shards(self.scan.sizes, self.layout)
+        return plan_shards(self.scan.sizes, self.plan_config)
 
     def options(self) -> Options:
         """Return what determines the bytes of the shards, besides the source."""
-        intake = self.writing.intake
+        images = self.writing.images
         return {
-            **asdict(self.layout),
-            **asdict(intake.recode),
-            "codec": intake.recode.codec,
-            "verify": intake.verify,
+            **asdict(self.plan_config),
+            **asdict(images.recode),
+            "codec": images.recode.codec,
+            "verify": images.verify,
             "checksums": self.writing.checksums,
             "json_member": self.writing.json_member,
         }
@@ -70,13 +70,13 @@ class Conversion:
             OSError: if one cannot be read for lack of something else than the file.
         """
         plan, sizes = self.plan(), self.scan.sizes
-        if self.writing.intake.recode.quality:
+        if self.writing.images.recode.quality:
             sizes = np.full(len(sizes), self._mean_encoded_bytes())
         return sum(self._shard_bytes(sizes[plan.entries(s)]) for s in range(plan.num_shards))
 
     def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
         """Return what `shards` take on the disk; 0 if images are encoded anew: it is not known."""
-        if self.writing.intake.recode.quality:
+        if self.writing.images.recode.quality:
             return 0
         return sum(self._shard_bytes(self.scan.sizes[plan.entries(shard)]) for shard in shards)
 
@@ -114,7 +114,7 @@ class Conversion:
         )
 
 
-def identity(conversion: Conversion) -> bytes:
+def resume_key(conversion: Conversion) -> bytes:
     """Return what must not change between a run and the one that goes on with it."""
     scan = conversion.scan
     state = {

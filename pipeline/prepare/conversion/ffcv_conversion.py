@@ -10,22 +10,22 @@ from pipeline.errors import Problem
 from pipeline.prepare.conversion.conversion import Conversion, Options
 from pipeline.prepare.conversion.plan import Plan, PlanConfig, plan_shards
 from pipeline.prepare.conversion.run import RunJobs
-from pipeline.prepare.writers.ffcv_config import MIN_PAGE_BYTES, BetonConfig
+from pipeline.prepare.writers.ffcv_config import MIN_PAGE_BYTES, FfcvConfig
 from pipeline.prepare.writers.ffcv_library import ENCODER
-from pipeline.prepare.writers.ffcv_writer import _encode, _Encoded, write_beton
+from pipeline.prepare.writers.ffcv_writer import _encode, _Encoded, write_ffcv
 from pipeline.prepare.writers.job import Progress, ShardJob, entries
 
 
 @dataclass(frozen=True, kw_only=True)
-class BetonConversion(Conversion):
+class FfcvConversion(Conversion):
     """One split to be written to `folder`/SPLIT.beton; of `layout` only the order counts."""
 
-    beton: BetonConfig = field(default_factory=BetonConfig)
+    beton: FfcvConfig = field(default_factory=FfcvConfig)
 
     def plan(self) -> Plan:
         """Return the order of the images, all in one file."""
         one = PlanConfig(
-            order=self.layout.order, shard_bytes=0, shard_samples=max(1, len(self.scan))
+            order=self.plan_config.order, shard_bytes=0, shard_samples=max(1, len(self.scan))
         )
         return plan_shards(self.scan.sizes, one)
 
@@ -55,11 +55,11 @@ class BetonConversion(Conversion):
         return {**shared, **own, "encoder": encoder, "writer": writer}
 
 
-def run_beton(config: BetonConfig, threads: int) -> RunJobs:
-    """Return what writes the jobs of a `BetonConversion`."""
+def run_ffcv(config: FfcvConfig, threads: int) -> RunJobs:
+    """Return what writes the jobs of a `FfcvConversion`."""
 
     def run(jobs: Iterable[ShardJob], progress: Progress) -> Iterator[tuple[Problem, ...]]:
         for job in jobs:
-            yield write_beton(job, progress, config=config, threads=threads)
+            yield write_ffcv(job, progress, config=config, threads=threads)
 
     return run

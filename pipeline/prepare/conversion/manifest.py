@@ -21,7 +21,7 @@ from pipeline.formats.scan import Scan, SourceFacts, source_facts
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, REPORT_NAME
 from pipeline.prepare.conversion.conversion import Options
 from pipeline.prepare.conversion.report import Finding, summarize
-from pipeline.prepare.writers.shard_record import Piece
+from pipeline.prepare.writers.shard_record import ShardRecord
 from pipeline.storage.files import file_sha256, is_plain_name, write_atomically
 
 MANIFEST_VERSION = 1
@@ -94,7 +94,7 @@ def build_manifest(
         options: how.
         shards: in order of number.
         problems: what was left out.
-        table: `PIECE_SCHEMA`, all samples in canonical order.
+        table: `RECORD_SCHEMA`, all samples in canonical order.
     """
     counts = np.bincount(table.column("label").to_numpy(), minlength=len(scan.classes))
     index = folder / INDEX_NAME
@@ -130,13 +130,13 @@ def build_manifest(
     return manifest
 
 
-def shard_facts(piece: Piece) -> FileFacts:
+def shard_facts(record: ShardRecord) -> FileFacts:
     """Return what the manifest says of a shard."""
     return FileFacts(
-        name=piece.name,
-        samples=piece.table.num_rows,
-        bytes=piece.size_bytes,
-        sha256=piece.sha256,
+        name=record.name,
+        samples=record.table.num_rows,
+        bytes=record.size_bytes,
+        sha256=record.sha256,
     )
 
 

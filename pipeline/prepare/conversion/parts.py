@@ -58,14 +58,14 @@ def parse_part(text: str) -> Part:
 
 
 @contextmanager
-def claimed(folder: Path, part: Part, settle: Callable[[], None]) -> Iterator[None]:
+def claimed(folder: Path, part: Part, check_state: Callable[[], None]) -> Iterator[None]:
     """Hold `part` of an output.
 
     Args:
         folder: the output's state folder, which exists.
         part: `WHOLE` holds the output alone.
-        settle: called when the part is held, by one process at a time: to look at the state that
-            parts share, and to write it if it is not there.
+        check_state: called when the part is held, by one process at a time: to look at the state
+            that parts share, and to write it if it is not there.
 
     Raises:
         OutputError: if another process holds it.
@@ -84,7 +84,7 @@ def claimed(folder: Path, part: Part, settle: Callable[[], None]) -> Iterator[No
                 _join_parts(folder, shared, part)
                 refusal = f"{folder.parent}: another process is writing part {part}"
                 lock(own, fcntl.LOCK_EX, refusal)
-            settle()
+            check_state()
         yield
 
 

@@ -21,7 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 
 import pipeline
 from pipeline.errors import OutputError, Problem, WorkerError
-from pipeline.formats.shard_folder import PARTS_FOLDER, piece_path
+from pipeline.formats.shard_folder import STATE_FOLDER, record_path
 from pipeline.prepare.writers.job import Progress, ShardJob
 from pipeline.prepare.writers.shard_record import make_empty
 from pipeline.prepare.writers.shard_writer import write_shard
@@ -41,13 +41,13 @@ class _Done(NamedTuple):
     Attributes:
         problems: images that cannot be used.
         node: its name, for messages.
-        piece: what is known of a shard that was stored at a URL; empty if it is in a folder.
+        record: what is known of a shard that was stored at a URL; empty if it is in a folder.
         size_bytes: of that shard.
     """
 
     problems: tuple[Problem, ...]
     node: str
-    piece: bytes
+    record: bytes
     size_bytes: int
 
 
@@ -125,13 +125,13 @@ def _reach(address: str) -> None:
 
 def _write(job: ShardJob) -> _Done:
     """Write a shard, on some node."""
-    (job.folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    (job.folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     problems = write_shard(job, _ignore)
     node, shard = os.uname().nodename, job.folder / job.name
     if job.remote is None or not shard.exists():
         return _Done(problems, node, b"", 0)
-    done = _Done(problems, node, piece_path(shard).read_bytes(), shard.stat().st_size)
-    for path in (shard, shard.with_suffix(".idx"), piece_path(shard)):
+    done = _Done(problems, node, record_path(shard).read_bytes(), shard.stat().st_size)
+    for path in (shard, shard.with_suffix(".idx"), record_path(shard)):
         path.unlink()  # all is stored, and what is known of it goes to the driver
     return done
 
@@ -148,8 +148,8 @@ def _accept(reference: ray.ObjectRef, job: ShardJob, progress: Progress) -> tupl
     except RayError as error:
         raise WorkerError(f"{job.name}: {error}; run the same command again to go on") from error
     shard = job.folder / job.name
-    if done.piece:
-        write_atomically(piece_path(shard), done.piece)
+    if done.record:
+        write_atomically(record_path(shard), done.record)
         make_empty(shard, done.size_bytes)
     elif job.remote is None and not (done.problems and job.config.on_error == "fail"):
         _await_visible(shard, done.node)
@@ -159,7 +159,7 @@ def _accept(reference: ray.ObjectRef, job: ShardJob, progress: Progress) -> tupl
 
 def _await_visible(shard: Path, node: str) -> None:
     deadline = time.monotonic() + _VISIBLE_S
-    while not (shard.exists() and piece_path(shard).exists()):
+    while not (shard.exists() and record_path(shard).exists()):
         if time.monotonic() > deadline:
             raise OutputError(
                 f"{shard}: written by node {node}, but not to be seen here; --output must be a"

@@ -1,6 +1,6 @@
 """Shards that are written to an object store: made in a local folder, then stored.
 
-A shard counts as stored when its piece is, which comes after the tar; the index follows when all
+A shard counts as stored when its record is, which comes after the tar; the index follows when all
 shards are there, the manifest last, which readers look for. The local folder only ever holds the
 shards that are being written; a file of the same size, but without blocks, stands for each one that
 is stored. What matters is in the store, so a run on any machine goes on with what others began.
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import OutputError
-from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, PARTS_FOLDER
-from pipeline.prepare.conversion.conversion import Conversion, identity
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, STATE_FOLDER
+from pipeline.prepare.conversion.conversion import Conversion, resume_key
 from pipeline.prepare.conversion.parts import COUNT_NAME, WHOLE, Part, read_count
 from pipeline.prepare.conversion.run import STATE_NAME, other_content
 from pipeline.prepare.writers.shard_record import make_empty
@@ -49,14 +49,14 @@ def staged(conversion: Conversion, part: Part) -> Iterator[None]:
 
 
 @contextmanager
-def looked_at(conversion: Conversion) -> Iterator[None]:
+def staged_for_looking(conversion: Conversion) -> Iterator[None]:
     """Fetch what is known of a remote output into a folder for the moment; nothing is stored."""
     folder, remote = conversion.folder, conversion.remote
     assert remote is not None
     sizes = {file.path: file.size for file in remote.files()}
     with _staging_held(folder, remote):
         shutil.rmtree(folder, ignore_errors=True)
-        for name in (MANIFEST_NAME, f"{PARTS_FOLDER}/{STATE_NAME}"):
+        for name in (MANIFEST_NAME, f"{STATE_FOLDER}/{STATE_NAME}"):
             if name in sizes:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / name, remote.read(name))
@@ -74,36 +74,36 @@ def _staging_held(folder: Path, remote: RemoteFolder) -> Iterator[None]:
 
 
 def _refuse_other_content(remote: RemoteFolder, sizes: dict[str, int]) -> None:
-    is_ours = MANIFEST_NAME in sizes or any(p.startswith(f"{PARTS_FOLDER}/") for p in sizes)
+    is_ours = MANIFEST_NAME in sizes or any(p.startswith(f"{STATE_FOLDER}/") for p in sizes)
     if sizes and not is_ours:
         raise other_content(remote.url)
 
 
 def _fetch_state(remote: RemoteFolder, folder: Path, conversion: Conversion, part: Part) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / PARTS_FOLDER).mkdir(parents=True)
+    (folder / STATE_FOLDER).mkdir(parents=True)
     sizes = {file.path: file.size for file in remote.files()}
     if MANIFEST_NAME in sizes:
         write_atomically(folder / MANIFEST_NAME, remote.read(MANIFEST_NAME))
         return
     _refuse_other_content(remote, sizes)
-    state = {STATE_NAME: identity(conversion)}
+    state = {STATE_NAME: resume_key(conversion)}
     if part != WHOLE:
         state[COUNT_NAME] = str(part.count).encode()
     for name in (STATE_NAME, COUNT_NAME):
-        path = f"{PARTS_FOLDER}/{name}"
+        path = f"{STATE_FOLDER}/{name}"
         if path in sizes:
             write_atomically(folder / path, remote.read(path))
         elif name in state:
             _store_bytes(remote, folder / path, state[name], path)
-    if part != WHOLE and (count := read_count(folder / PARTS_FOLDER)) != part.count:
+    if part != WHOLE and (count := read_count(folder / STATE_FOLDER)) != part.count:
         raise OutputError(
             f"{remote.url}: is being written in {count} parts, not {part.count}; go on with those,"
             " or run without --part, which completes what they have begun"
         )
     for path in sizes:
         tar = f"{Path(path).stem}.tar"
-        if path.startswith(f"{PARTS_FOLDER}/") and path.endswith(".arrow") and tar in sizes:
+        if path.startswith(f"{STATE_FOLDER}/") and path.endswith(".arrow") and tar in sizes:
             write_atomically(folder / path, remote.read(path))
             make_empty(folder / tar, sizes[tar])
 
@@ -120,7 +120,7 @@ def _store_result(remote: RemoteFolder, folder: Path) -> None:
     if MANIFEST_NAME not in stored:
         assert INDEX_NAME in stored.union(others)
         remote.upload(folder / MANIFEST_NAME, MANIFEST_NAME)
-    remote.remove([path for path in stored if path.startswith(f"{PARTS_FOLDER}/")])
+    remote.remove([path for path in stored if path.startswith(f"{STATE_FOLDER}/")])
 
 
 def _files(folder: Path) -> Iterable[str]:
@@ -128,7 +128,7 @@ def _files(folder: Path) -> Iterable[str]:
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         is_shard = path.parent == folder and path.suffix in (".tar", ".idx")
-        if path.is_file() and not is_shard and not name.startswith(PARTS_FOLDER):
+        if path.is_file() and not is_shard and not name.startswith(STATE_FOLDER):
             yield name
 
 

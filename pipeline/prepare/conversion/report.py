@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Problem
 from pipeline.formats.shard_folder import REPORT_NAME
-from pipeline.images.usable import NORMALIZABLE, NOTE_TEXTS, Note
+from pipeline.images.usable import NORMALIZABLE, ODDITY_TEXTS, Oddity
 from pipeline.storage.files import finish_part, part_path
 
 _NAMED = 1000
@@ -32,7 +32,7 @@ class Finding(TypedDict):
 def summarize(keys: pa.ChunkedArray, notes: NDArray[np.int32]) -> list[Finding]:
     """Return what is unusual about the images that were stored."""
     findings = []
-    for note, what in NOTE_TEXTS.items():
+    for note, what in ODDITY_TEXTS.items():
         for action in ("kept", "converted"):
             found = np.flatnonzero(_matches(notes, note, action))
             if len(found):
@@ -62,15 +62,15 @@ def write_report(
 
 
 def _note_lines(keys: pa.ChunkedArray, notes: NDArray[np.int32]) -> Iterator[str]:
-    for note, what in NOTE_TEXTS.items():
+    for note, what in ODDITY_TEXTS.items():
         for action in ("kept", "converted"):
             for row in np.flatnonzero(_matches(notes, note, action)):
                 yield _line(action, what, keys[int(row)].as_py(), "")
 
 
-def _matches(notes: NDArray[np.int32], note: Note, action: str) -> NDArray[np.bool_]:
+def _matches(notes: NDArray[np.int32], note: Oddity, action: str) -> NDArray[np.bool_]:
     """Rows that have `note` and of which it was taken away, or kept."""
-    converted = (notes & Note.CONVERTED != 0) & bool(note & NORMALIZABLE)
+    converted = (notes & Oddity.CONVERTED != 0) & bool(note & NORMALIZABLE)
     return (notes & note != 0) & (converted == (action == "converted"))
 
 

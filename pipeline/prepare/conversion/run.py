@@ -14,8 +14,8 @@ from pathlib import Path
 from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
 from pipeline.formats.index import ShardEntry, write_index
 from pipeline.formats.scan import source_facts
-from pipeline.formats.shard_folder import MANIFEST_NAME, PARTS_FOLDER
-from pipeline.prepare.conversion.conversion import Conversion, identity
+from pipeline.formats.shard_folder import MANIFEST_NAME, STATE_FOLDER
+from pipeline.prepare.conversion.conversion import Conversion, resume_key
 from pipeline.prepare.conversion.manifest import (
     Manifest,
     build_manifest,
@@ -27,7 +27,7 @@ from pipeline.prepare.conversion.parts import WHOLE, Part, claimed, read_count
 from pipeline.prepare.conversion.report import write_report
 from pipeline.prepare.conversion.workers import map_in_processes
 from pipeline.prepare.writers.job import Progress, ShardJob
-from pipeline.prepare.writers.shard_record import Piece, in_canonical_order, read_piece
+from pipeline.prepare.writers.shard_record import ShardRecord, in_canonical_order, read_record
 from pipeline.prepare.writers.shard_writer import write_shard
 from pipeline.storage.files import remove_parts, write_atomically
 
@@ -94,7 +94,7 @@ def merge(conversion: Conversion) -> Manifest:
     with _claimed(conversion, WHOLE):
         _check_all_written(conversion)
         problems = list(conversion.scan.problems)
-        problems += (p for piece in _pieces(conversion) for p in piece.problems)
+        problems += (p for record in _records(conversion) for p in record.problems)
         if problems and conversion.writing.on_error == "fail":
             raise UnusableInputError(problems)
         return _complete(conversion)
@@ -137,14 +137,14 @@ def check_output(conversion: Conversion) -> Manifest | None:
     """
     if (manifest := find_finished(conversion)) is None:
         _refuse_other_content(conversion.folder)
-        path = conversion.folder / PARTS_FOLDER / STATE_NAME
+        path = conversion.folder / STATE_FOLDER / STATE_NAME
         if path.exists():
             _refuse_other_state(conversion, path)
     return manifest
 
 
 def _refuse_other_content(folder: Path) -> None:
-    if folder.exists() and not (folder / PARTS_FOLDER).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / STATE_FOLDER).exists() and any(folder.iterdir()):
         raise other_content(str(folder))
 
 
@@ -158,7 +158,7 @@ def other_content(place: str) -> OutputError:
 
 
 def _refuse_other_state(conversion: Conversion, path: Path) -> None:
-    if path.read_bytes() != identity(conversion):
+    if path.read_bytes() != resume_key(conversion):
         raise OutputError(
             f"{conversion.place}: holds the beginning of another conversion (the input or the"
             " options have changed); remove that folder, or choose another --output"
@@ -169,18 +169,18 @@ def _refuse_other_state(conversion: Conversion, path: Path) -> None:
 def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
     """Hold the output folder, and see that its state, if any, is of this conversion."""
     folder = conversion.folder
-    state = folder / PARTS_FOLDER
+    state = folder / STATE_FOLDER
     _refuse_other_content(folder)
     state.mkdir(parents=True, exist_ok=True)
 
-    def settle() -> None:
+    def check_state() -> None:
         path = state / STATE_NAME
         if path.exists():
             _refuse_other_state(conversion, path)
         else:
-            write_atomically(path, identity(conversion))
+            write_atomically(path, resume_key(conversion))
 
-    with claimed(state, part, settle):
+    with claimed(state, part, check_state):
         if part == WHOLE:  # nobody else is writing
             remove_parts(folder)
         yield
@@ -188,9 +188,9 @@ def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
 
 def _check_all_written(conversion: Conversion) -> None:
     names = [conversion.name(s) for s in range(conversion.plan().num_shards)]
-    missing = [s for s, name in enumerate(names) if not read_piece(conversion.folder, name)]
+    missing = [s for s, name in enumerate(names) if not read_record(conversion.folder, name)]
     if missing:
-        count = read_count(conversion.folder / PARTS_FOLDER)
+        count = read_count(conversion.folder / STATE_FOLDER)
         parts = ", ".join(str(Part(n, count)) for n in sorted({s % count for s in missing}))
         raise OutputError(
             f"{conversion.place}: {len(missing)} of {len(names)} shards are missing, such as"
@@ -205,11 +205,11 @@ def _write_missing(
     folder, scan, plan = conversion.folder, conversion.scan, conversion.plan()
     problems, missing = list(scan.problems), []
     for shard in part.shards(plan.num_shards):
-        piece = read_piece(folder, conversion.name(shard))
-        if piece is None:
+        record = read_record(folder, conversion.name(shard))
+        if record is None:
             missing.append(shard)
         else:
-            problems += piece.problems
+            problems += record.problems
             entries = plan.entries(shard)
             resumed(len(entries), int(scan.sizes[entries].sum()))
     if conversion.remote is None:
@@ -233,10 +233,10 @@ def _complete(conversion: Conversion) -> Manifest:
     """Write index, report and manifest, in this order."""
     folder, problems = conversion.folder, list(conversion.scan.problems)
     shards, tables = [], []
-    for piece in _pieces(conversion):
-        shards.append(shard_facts(piece))
-        tables.append(piece.table)
-        problems += piece.problems
+    for record in _records(conversion):
+        shards.append(shard_facts(record))
+        tables.append(record.table)
+        problems += record.problems
     table = in_canonical_order(tables)
     if not table.num_rows:
         raise DataError(f"{conversion.split}: no image is left that can be used")
@@ -270,14 +270,14 @@ def _complete(conversion: Conversion) -> Manifest:
 def _clean(folder: Path) -> None:
     """Remove the state of a finished conversion."""
     remove_parts(folder)
-    shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
 
 
-def _pieces(conversion: Conversion) -> Iterator[Piece]:
+def _records(conversion: Conversion) -> Iterator[ShardRecord]:
     for shard in range(conversion.plan().num_shards):
-        piece = read_piece(conversion.folder, conversion.name(shard))
-        assert piece is not None, f"shard {shard} was written a moment ago"
-        yield piece
+        record = read_record(conversion.folder, conversion.name(shard))
+        assert record is not None, f"shard {shard} was written a moment ago"
+        yield record
 
 
 def run_in_processes(

@@ -18,7 +18,7 @@ from pipeline.errors import DataError
 from pipeline.formats.scan import Scan
 from pipeline.images.pixels import encode_png, png_size
 from pipeline.prepare.layouts.array_pickle import UnsafePickleError, load_arrays
-from pipeline.prepare.layouts.scan_builder import Listing
+from pipeline.prepare.layouts.scan_builder import ScanBuilder
 
 _SIDE = 32
 _MAX_BYTES = 1 << 29
@@ -51,7 +51,7 @@ def scan_cifar(path: Path, split: str) -> Scan:
     Raises:
         DataError: if the archive is damaged, not of this layout, or holds what it must not.
     """
-    kind, listing = KINDS[path.name], Listing()
+    kind, builder = KINDS[path.name], ScanBuilder()
     reader = CifarReader(str(path), split)
     names = _strings(path, _load(path, (kind.meta,))[kind.meta], kind.names)
     labels, size = reader.images().labels, png_size(_SIDE, _SIDE)
@@ -60,8 +60,8 @@ def scan_cifar(path: Path, split: str) -> Scan:
     stamp = path.stat().st_mtime_ns
     for row, label in enumerate(labels.tolist()):
         key = f"{names[label]}/{row:05d}"
-        listing.add(key, f"{row:05d}.png", label=label, size=size, stamp=stamp)
-    return listing.scan(names, reader)
+        builder.add(key, f"{row:05d}.png", label=label, size=size, stamp=stamp)
+    return builder.scan(names, reader)
 
 
 class _Images(NamedTuple):

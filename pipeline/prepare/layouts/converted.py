@@ -18,7 +18,7 @@ from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError, UnusableImageError
 from pipeline.formats.dali_index import extensions_by_offset
-from pipeline.formats.ffcv_source import BetonSource
+from pipeline.formats.ffcv_source import FfcvSource
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.scan import REQUESTS_AT_ONCE, ByteReader, Scan, reading_ahead
 from pipeline.formats.shard_folder import INDEX_NAME
@@ -54,19 +54,19 @@ class SourceReader:
         """Return what the source says of it."""
         return self._source().describe(_index_in(location))
 
-    def _source(self) -> ShardSource | BetonSource:
+    def _source(self) -> ShardSource | FfcvSource:
         """Return the source, which is opened once in each process."""
         with _lock:
             if self not in _opened:
                 path = Path(self.path)
-                is_beton = path.suffix == ".beton"
+                is_ffcv = path.suffix == ".beton"
                 _opened[self] = (
-                    BetonSource(path, self.classes or None) if is_beton else ShardSource(path)
+                    FfcvSource(path, self.classes or None) if is_ffcv else ShardSource(path)
                 )
             return _opened[self]
 
 
-_opened: dict[SourceReader, ShardSource | BetonSource] = {}
+_opened: dict[SourceReader, ShardSource | FfcvSource] = {}
 _lock = threading.Lock()
 
 
@@ -90,7 +90,7 @@ def scan_shards(folder: Path) -> Scan:
     )
 
 
-def scan_beton(path: Path, classes: tuple[str, ...] | None = None) -> Scan:
+def scan_ffcv(path: Path, classes: tuple[str, ...] | None = None) -> Scan:
     """List the samples of an FFCV file.
 
     Args:
@@ -100,7 +100,7 @@ def scan_beton(path: Path, classes: tuple[str, ...] | None = None) -> Scan:
     Raises:
         DataError: if the file is damaged.
     """
-    source = BetonSource(path, classes)
+    source = FfcvSource(path, classes)
     checked_keys(source.keys, path)
     png_sizes = np.array([png_size(h, w) for h, w in source.shapes.tolist()], np.int64)
     return Scan(

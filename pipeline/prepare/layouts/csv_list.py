@@ -11,7 +11,7 @@ from pipeline.formats.class_folders import FileReader
 from pipeline.formats.scan import Scan
 from pipeline.formats.source import MAX_CLASSES
 from pipeline.images.names import sample_key
-from pipeline.prepare.layouts.scan_builder import Listing
+from pipeline.prepare.layouts.scan_builder import ScanBuilder
 
 _HEADER = ["path", "label"]
 _LONGEST_HEADER = 100
@@ -89,23 +89,23 @@ def scan_list(
         numbered: whether labels are positions in `classes`, or else names in it; None: positions if
             all labels of this list are numbers.
     """
-    listing = Listing()
+    builder = ScanBuilder()
     numbered = _are_numbers(_labels(path)) if numbered is None else numbered
     names = map(str, range(len(classes))) if numbered else classes
     by_name = {name: label for label, name in enumerate(names)}
     for line, row in _rows(path):
         if len(row) != 2 or not row[1].strip():
-            listing.report("bad line", f"{path.name}:{line}", f"expected path,label, got {row}")
+            builder.report("bad line", f"{path.name}:{line}", f"expected path,label, got {row}")
             continue
         place, text = row[0], row[1].strip()
         label = by_name.get(str(int(text)) if numbered and _is_number(text) else text)
         if label is None:
             first, last = (0, len(classes) - 1) if numbered else (classes[0], classes[-1])
             known = f"there are {len(classes)} classes, from {first} to {last}"
-            listing.report("unknown class", f"{path.name}:{line}", f"{text!r}; {known}")
+            builder.report("unknown class", f"{path.name}:{line}", f"{text!r}; {known}")
         else:
-            _add(listing, root, place, label)
-    return listing.scan(tuple(classes), FileReader(str(root)))
+            _add(builder, root, place, label)
+    return builder.scan(tuple(classes), FileReader(str(root)))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -120,17 +120,17 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def _add(listing: Listing, root: Path, place: str, label: int) -> None:
+def _add(builder: ScanBuilder, root: Path, place: str, label: int) -> None:
     location = os.path.relpath(place, root) if Path(place).is_absolute() else place
     try:
         status = os.stat(root / location)  # noqa: PTH116 (a Path for each costs seconds)
     except (OSError, ValueError) as error:
-        listing.report("unreadable file", place, getattr(error, "strerror", None) or str(error))
+        builder.report("unreadable file", place, getattr(error, "strerror", None) or str(error))
         return
     if not stat.S_ISREG(status.st_mode):
-        listing.report("not a file", place, "a folder, device, pipe or socket")
+        builder.report("not a file", place, "a folder, device, pipe or socket")
         return
     # A key becomes the name of a tar's member, which must not lead out of where it is unpacked.
     parts = [part for part in location.split("/") if part not in ("", ".", "..")]
     key = sample_key("/".join(parts))
-    listing.add(key, location, label=label, size=status.st_size, stamp=status.st_mtime_ns)
+    builder.add(key, location, label=label, size=status.st_size, stamp=status.st_mtime_ns)

@@ -14,7 +14,7 @@ from pipeline.formats.class_folders import class_names, scan_class_folders
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME
 from pipeline.prepare.layouts.cifar import KINDS, scan_cifar
-from pipeline.prepare.layouts.converted import scan_beton, scan_remote_shards, scan_shards
+from pipeline.prepare.layouts.converted import scan_ffcv, scan_remote_shards, scan_shards
 from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
 from pipeline.prepare.layouts.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
 from pipeline.prepare.layouts.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
@@ -144,17 +144,17 @@ def _converted(source: Path, classes: Sequence[str] | None) -> Layout | None:
     given = tuple(classes) if classes else None
     if source.suffix == ".beton":
         split = source.stem if source.stem in SPLITS else "train"
-        return Layout(str(source), {split: partial(scan_beton, source, given)})
+        return Layout(str(source), {split: partial(scan_ffcv, source, given)})
     there: dict[str, Callable[[], Scan]] = {}
     for split in SPLITS:
-        if beton := _beton_of(source, split):
-            there[split] = partial(scan_beton, beton, given)
+        if beton := _ffcv_of(source, split):
+            there[split] = partial(scan_ffcv, beton, given)
         elif (source / split / INDEX_NAME).exists():
             there[split] = partial(scan_shards, source / split)
     return Layout(f"{source}, converted", there) if there else None
 
 
-def _beton_of(source: Path, split: str) -> Path | None:
+def _ffcv_of(source: Path, split: str) -> Path | None:
     candidates = (source / split / f"{split}.beton", source / f"{split}.beton")
     return next((path for path in candidates if path.is_file()), None)
 

@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.formats.class_folders import FileReader, class_names, scan_class_folders
 from pipeline.formats.scan import Scan
 from pipeline.images.names import is_image_name, sample_key
-from pipeline.prepare.layouts.scan_builder import Listing
+from pipeline.prepare.layouts.scan_builder import ScanBuilder
 
 IMAGES = Path("ILSVRC", "Data", "CLS-LOC")
 SOLUTION = "LOC_val_solution.csv"
@@ -43,21 +43,21 @@ def scan_kaggle_val(root: Path) -> Scan:
     Raises:
         DataError: if that file is missing or of another form.
     """
-    classes, folder, listing = kaggle_classes(root), root / IMAGES / "val", Listing()
+    classes, folder, builder = kaggle_classes(root), root / IMAGES / "val", ScanBuilder()
     by_name = {name: label for label, name in enumerate(classes)}
     wordnet_ids = _read_solution(root / SOLUTION)
     with os.scandir(folder) as entries:
         for entry in entries:
             image = os.path.splitext(entry.name)[0]  # noqa: PTH122 (of 50,000 names)
             if not (is_image_name(entry.name) and _is_file(entry)):
-                listing.ignored[entry.name] += 1
+                builder.ignored[entry.name] += 1
             elif (wordnet_id := wordnet_ids.pop(image, None)) is None:
-                listing.report("no label", entry.name, f"{SOLUTION} has no line for it")
+                builder.report("no label", entry.name, f"{SOLUTION} has no line for it")
             elif wordnet_id not in by_name:
-                listing.report("unknown class", entry.name, f"{wordnet_id} is not in {_MAPPING}")
+                builder.report("unknown class", entry.name, f"{wordnet_id} is not in {_MAPPING}")
             else:
                 status = entry.stat()
-                listing.add(
+                builder.add(
                     sample_key(f"{wordnet_id}/{entry.name}"),
                     entry.name,
                     label=by_name[wordnet_id],
@@ -65,8 +65,8 @@ def scan_kaggle_val(root: Path) -> Scan:
                     stamp=status.st_mtime_ns,
                 )
     for image in wordnet_ids:
-        listing.report("missing file", image, f"{SOLUTION} has a line for it")
-    return listing.scan(classes, FileReader(str(folder)))
+        builder.report("missing file", image, f"{SOLUTION} has a line for it")
+    return builder.scan(classes, FileReader(str(folder)))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

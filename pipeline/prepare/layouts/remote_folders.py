@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from pipeline.errors import DataError
 from pipeline.formats.scan import REQUESTS_AT_ONCE, ByteReader, Scan, reading_ahead
 from pipeline.images.names import is_image_name, sample_key
-from pipeline.prepare.layouts.scan_builder import Listing
+from pipeline.prepare.layouts.scan_builder import ScanBuilder
 from pipeline.storage.remote import RemoteFile, RemoteFolder
 
 
@@ -46,31 +46,31 @@ def scan_remote_folders(remote: RemoteFolder, training: RemoteFolder) -> Scan:
     """List the images of each class below `remote`; the classes are the folders in `training`."""
     classes = _class_names(training)
     labels = {name: label for label, name in enumerate(classes)}
-    listing = Listing()
+    builder = ScanBuilder()
     folders, loose = remote.children()
     for name in filter(is_image_name, loose):
-        listing.report("loose image", name, "it lies in no class folder")
+        builder.report("loose image", name, "it lies in no class folder")
     for name in sorted(set(folders) - labels.keys()):
-        listing.report("unknown class", name, "no class of the training split has this name")
+        builder.report("unknown class", name, "no class of the training split has this name")
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         known = [name for name in folders if name in labels]
         # Class by class: a list of all objects, as libraries keep it, would take gigabytes.
         found = pool.map(lambda name: (remote / remote.quoted(name)).files(), known)
         for name, files in zip(known, found, strict=True):
             for file in files:
-                _add(listing, remote, f"{remote.quoted(name)}/{file.path}", file, labels[name])
-    return listing.scan(classes, RemoteReader(remote))
+                _add(builder, remote, f"{remote.quoted(name)}/{file.path}", file, labels[name])
+    return builder.scan(classes, RemoteReader(remote))
 
 
 def _add(
-    listing: Listing, remote: RemoteFolder, location: str, file: RemoteFile, label: int
+    builder: ScanBuilder, remote: RemoteFolder, location: str, file: RemoteFile, label: int
 ) -> None:
     path = location if remote.is_store else unquote(location)
     name = path.rpartition("/")[2]
     if not is_image_name(name) or "/." in path:
-        listing.ignored[os.path.splitext(name)[1].lower() or "no extension"] += 1  # noqa: PTH122
+        builder.ignored[os.path.splitext(name)[1].lower() or "no extension"] += 1  # noqa: PTH122
     else:
-        listing.add(sample_key(path), location, label=label, size=file.size, stamp=file.stamp)
+        builder.add(sample_key(path), location, label=label, size=file.size, stamp=file.stamp)
 
 
 def _class_names(training: RemoteFolder) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _SCHEMA = pa.schema(
 _Row = tuple[str, bytes, int, int, int]
 
 
-class Listing:
+class ScanBuilder:
     """Entries of a split. `problems` and `ignored` become those of the scan."""
 
     def __init__(self) -> None:

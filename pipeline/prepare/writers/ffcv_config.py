@@ -14,7 +14,7 @@ MAX_SIDE = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BetonConfig:
+class FfcvConfig:
     """FFCV's write modes, and `copy`. Only `copy` keeps the bytes of JPEGs.
 
     `copy` stores as pixels what FFCV's decoder does not know: other formats, CMYK, 12 bits.

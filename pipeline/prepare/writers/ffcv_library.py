@@ -28,7 +28,7 @@ from pipeline.formats.ffcv_tables import JPEG_MODE
 from pipeline.images.header import ImageHeader
 from pipeline.images.pixels import as_rgb
 from pipeline.images.usable import decoded
-from pipeline.prepare.writers.ffcv_config import MAX_SIDE, BetonConfig
+from pipeline.prepare.writers.ffcv_config import MAX_SIDE, FfcvConfig
 
 ENCODER = f"OpenCV {cv2.__version__}"
 """With which FFCV resizes and encodes."""
@@ -63,7 +63,7 @@ class PageOverflowError(ValueError):
         self.size_bytes = size_bytes
 
 
-def encode(data: bytes, header: ImageHeader, key: str, config: BetonConfig) -> StoredImage:
+def encode(data: bytes, header: ImageHeader, key: str, config: FfcvConfig) -> StoredImage:
     """Bring an encoded image to the form in which it is stored.
 
     Raises:

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError, Problem, UnusableImageError
-from pipeline.formats.ffcv_tables import BetonTables, read_tables
-from pipeline.prepare.writers.ffcv_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, BetonConfig
+from pipeline.formats.ffcv_tables import FfcvTables, read_tables
+from pipeline.prepare.writers.ffcv_config import MAX_PAGE_BYTES, MIN_PAGE_BYTES, FfcvConfig
 from pipeline.prepare.writers.ffcv_library import PageOverflowError, StoredImage, encode, write_file
 from pipeline.prepare.writers.job import Entry, Progress, ShardJob, entries, load
-from pipeline.prepare.writers.shard_record import PIECE_SCHEMA, Piece, write_piece
+from pipeline.prepare.writers.shard_record import RECORD_SCHEMA, ShardRecord, write_record
 from pipeline.storage.files import finish_part, part_path
 
 _log = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ _HASH_BLOCK = 64 << 20
 _LEFT_OUT = StoredImage(0, 0, 0, np.empty(0, np.uint8))
 
 
-def write_beton(
-    job: ShardJob, progress: Progress, *, config: BetonConfig, threads: int
+def write_ffcv(
+    job: ShardJob, progress: Progress, *, config: FfcvConfig, threads: int
 ) -> tuple[Problem, ...]:
     """Write the file of `job` and return the images that cannot be used.
 
@@ -54,11 +54,11 @@ def write_beton(
             return problems
         if len(problems) == len(job.labels):
             raise DataError(f"{job.folder}: no image is left that can be used")
-        piece = _checked_piece(job, part, records)
+        record = _checked_piece(job, part, records)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    write_piece(job.folder, piece)
+    write_record(job.folder, record)
     finish_part(part)
     return problems
 
@@ -79,7 +79,7 @@ class _Records:
 
 
 def _write_until_it_fits(
-    job: ShardJob, part: Path, progress: Progress, *, config: BetonConfig, threads: int
+    job: ShardJob, part: Path, progress: Progress, *, config: FfcvConfig, threads: int
 ) -> _Records:
     """Write the file; again if a page was too small, or if images have to be left out.
 
@@ -124,7 +124,7 @@ class _Encoded(NamedTuple):
     notes: int
 
 
-def _encode(job: ShardJob, config: BetonConfig, entry: Entry) -> _Encoded | Problem:
+def _encode(job: ShardJob, config: FfcvConfig, entry: Entry) -> _Encoded | Problem:
     try:
         data, header, notes = load(job, entry)
         image = encode(data, header, entry.key, config)
@@ -184,7 +184,7 @@ def _in_order(
             future.cancel()
 
 
-def _checked_piece(job: ShardJob, part: Path, records: _Records) -> Piece:
+def _checked_piece(job: ShardJob, part: Path, records: _Records) -> ShardRecord:
     """Read the file back and compare it with what was put into it."""
     tables, kept = read_tables(part), records.kept()
     crc32 = records.crc32[kept]
@@ -198,7 +198,7 @@ def _checked_piece(job: ShardJob, part: Path, records: _Records) -> Piece:
     sha256 = hashlib.sha256()
     for start in range(0, len(content) if job.config.checksums else 0, _HASH_BLOCK):
         sha256.update(content[start : start + _HASH_BLOCK].data)
-    return Piece(
+    return ShardRecord(
         name=job.name,
         size_bytes=len(content),
         sha256=sha256.hexdigest() if job.config.checksums else "",
@@ -208,7 +208,7 @@ def _checked_piece(job: ShardJob, part: Path, records: _Records) -> Piece:
 
 
 def _table(
-    job: ShardJob, tables: BetonTables, records: _Records, kept: NDArray[np.int64]
+    job: ShardJob, tables: FfcvTables, records: _Records, kept: NDArray[np.int64]
 ) -> pa.Table:
     columns = {
         "shard": np.zeros(len(kept)),
@@ -221,8 +221,8 @@ def _table(
         "notes": records.notes[kept],
     }
     arrays = {
-        name: pa.array(column).cast(PIECE_SCHEMA.field(name).type)
+        name: pa.array(column).cast(RECORD_SCHEMA.field(name).type)
         for name, column in columns.items()
     }
     arrays["key"] = job.keys.take(pa.array(kept))
-    return pa.table({name: arrays[name] for name in PIECE_SCHEMA.names}, schema=PIECE_SCHEMA)
+    return pa.table({name: arrays[name] for name in RECORD_SCHEMA.names}, schema=RECORD_SCHEMA)

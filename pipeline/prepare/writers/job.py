@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UnusableImageError
 from pipeline.formats.scan import ByteReader
 from pipeline.images.names import member_extension
-from pipeline.images.recode import IntakeConfig, Recoded, take_in
+from pipeline.images.recode import ImageConfig, Recoded, prepare_image
 from pipeline.storage.files import write_atomically
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ OnError = Literal["fail", "skip", "quarantine"]
 class WriteConfig:
     """How shards are written, and what happens to images that cannot be used."""
 
-    intake: IntakeConfig = field(default_factory=IntakeConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
     on_error: OnError = "fail"
     """Leave the shard unwritten, or leave the image out, or do that and put a copy aside."""
     checksums: bool = True
@@ -94,7 +94,7 @@ def load(job: ShardJob, entry: Entry) -> Recoded:
         if len(data) != entry.size:
             change = f"{len(data)} bytes instead of {entry.size}"
             raise UnusableImageError("changed since the scan", change)
-        return take_in(data, entry.location, job.config.intake)
+        return prepare_image(data, entry.location, job.config.images)
     except OSError as error:
         if error.errno not in _FAULTS_OF_A_FILE:
             raise  # no memory, too many open files: not the image's fault, so never skipped

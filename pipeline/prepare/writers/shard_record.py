@@ -15,18 +15,18 @@ import pyarrow.compute as pc
 
 from pipeline.errors import Problem
 from pipeline.formats.index import SCHEMA
-from pipeline.formats.shard_folder import PARTS_FOLDER, piece_path
+from pipeline.formats.shard_folder import STATE_FOLDER, record_path
 from pipeline.storage.files import finish_part, part_path
 
 if TYPE_CHECKING:
     from pipeline.storage.remote import RemoteFolder
 
-PIECE_SCHEMA = SCHEMA.append(pa.field("notes", pa.int32()))
-"""The index's columns, and what is unusual about each image (`images.usable.Note`)."""
+RECORD_SCHEMA = SCHEMA.append(pa.field("notes", pa.int32()))
+"""The index's columns, and what is unusual about each image (`images.usable.Oddity`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class ShardRecord:
     """What became of one shard.
 
     Attributes:
@@ -34,7 +34,7 @@ class Piece:
         size_bytes: of the tar.
         sha256: of the tar, in hexadecimal; empty if not wanted.
         problems: images that were left out.
-        table: `PIECE_SCHEMA`, in storage order.
+        table: `RECORD_SCHEMA`, in storage order.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Piece:
     table: pa.Table
 
 
-def write_piece(folder: Path, piece: Piece) -> None:
-    """Write `piece` to the state folder of `folder`."""
-    about = {"size_bytes": piece.size_bytes, "sha256": piece.sha256, "problems": piece.problems}
-    table = piece.table.replace_schema_metadata({"millstream": json.dumps(about)})
-    part = part_path(_path(folder, piece.name))
+def write_record(folder: Path, record: ShardRecord) -> None:
+    """Write `record` to the state folder of `folder`."""
+    about = {"size_bytes": record.size_bytes, "sha256": record.sha256, "problems": record.problems}
+    table = record.table.replace_schema_metadata({"millstream": json.dumps(about)})
+    part = part_path(_path(folder, record.name))
     with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     finish_part(part)
 
 
-def read_piece(folder: Path, name: str) -> Piece | None:
-    """Return the piece of shard `name`, or None if the shard is not complete."""
+def read_record(folder: Path, name: str) -> ShardRecord | None:
+    """Return the record of shard `name`, or None if the shard is not complete."""
     shard, path = folder / name, _path(folder, name)
     if not (shard.exists() and path.exists()):
         return None
@@ -65,9 +65,9 @@ def read_piece(folder: Path, name: str) -> Piece | None:
         about = json.loads((table.schema.metadata or {})[b"millstream"])
     except (pa.ArrowException, KeyError, ValueError):
         return None  # damaged: the shard is made again
-    if not table.schema.equals(PIECE_SCHEMA) or shard.stat().st_size != about["size_bytes"]:
+    if not table.schema.equals(RECORD_SCHEMA) or shard.stat().st_size != about["size_bytes"]:
         return None
-    return Piece(
+    return ShardRecord(
         name=name,
         size_bytes=about["size_bytes"],
         sha256=about["sha256"],
@@ -89,14 +89,14 @@ def in_canonical_order(tables: list[pa.Table]) -> pa.Table:
 
 
 def _path(folder: Path, name: str) -> Path:
-    return folder / PARTS_FOLDER / Path(name).with_suffix(".arrow")
+    return folder / STATE_FOLDER / Path(name).with_suffix(".arrow")
 
 
 def store_shard(remote: "RemoteFolder", folder: Path, name: str) -> None:
     """Store the shard `name`, which is complete in `folder`, and give its blocks back."""
     tar = folder / name
     size = tar.stat().st_size
-    for path in (tar, tar.with_suffix(".idx"), piece_path(tar)):
+    for path in (tar, tar.with_suffix(".idx"), record_path(tar)):
         remote.upload(path, str(path.relative_to(folder)))
     make_empty(tar, size)
 

@@ -1,4 +1,4 @@
-"""One shard: its tar, DALI's index of it, and its piece of our index.
+"""One shard: its tar, DALI's index of it, and its rows of our index.
 
 The tar gets its name last: a shard that has its name is complete.
 """
@@ -21,7 +21,12 @@ from pipeline.images.names import member_extension
 from pipeline.images.recode import Recoded
 from pipeline.images.usable import usual_extension
 from pipeline.prepare.writers.job import Entry, Progress, ShardJob, entries, load
-from pipeline.prepare.writers.shard_record import PIECE_SCHEMA, Piece, store_shard, write_piece
+from pipeline.prepare.writers.shard_record import (
+    RECORD_SCHEMA,
+    ShardRecord,
+    store_shard,
+    write_record,
+)
 from pipeline.storage.files import finish_part, part_path, write_atomically
 from pipeline.storage.tar_writer import BLOCK, FixedMembers, TarWriter, padded, tar_header
 
@@ -50,14 +55,14 @@ def write_shard(job: ShardJob, progress: Progress) -> tuple[Problem, ...]:
         part.unlink()
         return problems
     write_atomically((job.folder / job.name).with_suffix(".idx"), samples.dali_index())
-    piece = Piece(
+    record = ShardRecord(
         name=job.name,
         size_bytes=tar.position,
         sha256=tar.sha256.hexdigest() if tar.sha256 else "",
         problems=problems,
         table=samples.table(job.number),
     )
-    write_piece(job.folder, piece)
+    write_record(job.folder, record)
     finish_part(part)
     if job.remote is not None:
         store_shard(job.remote, job.folder, job.name)
@@ -99,7 +104,7 @@ def _reading_ahead(job: ShardJob) -> Iterator[ShardJob]:
 
 
 def _extension(job: ShardJob, entry: Entry, image: Recoded) -> str:
-    if job.config.intake.recode.makes_jpegs:
+    if job.config.images.recode.makes_jpegs:
         return "jpg"
     return member_extension(entry.location) or usual_extension(image.header.format)
 
@@ -165,14 +170,14 @@ class SampleWriter:
         )
 
     def table(self, shard: int) -> pa.Table:
-        """Return the piece of the index, `PIECE_SCHEMA`."""
+        """Return the shard's rows of the index, `RECORD_SCHEMA`."""
         columns = {
             name: [shard] * len(self._rows)
             if name == "shard"
             else [getattr(row, name) for row in self._rows]
-            for name in PIECE_SCHEMA.names
+            for name in RECORD_SCHEMA.names
         }
-        return pa.table(columns, schema=PIECE_SCHEMA)
+        return pa.table(columns, schema=RECORD_SCHEMA)
 
     def dali_index(self) -> bytes:
         """Return the text that `wds2idx` would make of the tar."""
