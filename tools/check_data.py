@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pipeline
-from pipeline.errors import DataError, OutputError, StorageError, WorkerError
+from pipeline.errors import DataError
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, STATE_FOLDER
@@ -27,14 +27,10 @@ from pipeline.prepare.conversion.manifest import read_manifest, software
 from pipeline.prepare.conversion.workers import map_in_processes
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
+from tools.cli import exits
 from tools.cli.output_options import available_cores
 from tools.cli.progress import ImageProgress, interruptible
 from tools.cli.source_options import add_reading_options, folder_or_url, open_layout
-
-EXIT_FAILED = 1
-EXIT_DAMAGED = 2
-EXIT_IO = 74
-EXIT_INTERRUPTED = 75
 
 _WORTH_PROCESSES_BYTES = 500_000_000
 """Less is checked before processes have started."""
@@ -52,15 +48,10 @@ def main(argv: list[str] | None = None) -> int:
             for folder in _folders(arguments.path):
                 results.append(_check(folder, arguments))
                 print(_in_words(results[-1]), file=console)
-        code = 0 if all(result.is_sound for result in results) else EXIT_DAMAGED
-    except (DataError, OutputError) as failure:
-        error, code = str(failure), EXIT_DAMAGED
-    except WorkerError as failure:
-        error, code = str(failure), EXIT_FAILED
-    except (StorageError, OSError) as failure:
-        error, code = str(failure), EXIT_IO
-    except KeyboardInterrupt:
-        error, code = "interrupted; run the same command again", EXIT_INTERRUPTED
+        code = 0 if all(result.is_sound for result in results) else exits.BAD_INPUT
+    except exits.TOLD as failure:
+        code, error = exits.explain(failure, go_on="run the same command again")
+        code = exits.BAD_INPUT if code == exits.OUTPUT else code
     if error:
         print(f"error: {error}", file=sys.stderr)
     if arguments.json:

@@ -23,8 +23,7 @@ from models.build import input_config
 from models.checkpoint_files import read_weights
 from models.checkpoints import convert
 from pipeline.storage.files import finish_part, part_path
-
-EXIT_BAD_INPUT = 2
+from tools.cli import exits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +84,7 @@ def write(weights: Mapping[str, Tensor], output: Path, *, model: str, entry: str
 def refuse(reason: str) -> int:
     """Say why nothing was written; returns the exit code."""
     print(reason, file=sys.stderr)
-    return EXIT_BAD_INPUT
+    return exits.BAD_INPUT
 
 
 if __name__ == "__main__":

@@ -11,16 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import OutputError, StorageError, UnusableInputError
+from pipeline.errors import UnusableInputError
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.prepare.writers.folder_writer import write_class_folders
+from tools.cli import exits
 from tools.cli.progress import ImageProgress, interruptible
 from tools.cli.source_options import add_source_options, open_layout
-
-EXIT_BAD_INPUT = 2
-EXIT_OUTPUT = 73
-EXIT_IO = 74
-EXIT_INTERRUPTED = 75
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,20 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with interruptible():
             return _run(arguments)
-    except OutputError as error:
-        return _fail(str(error), EXIT_OUTPUT)
-    except UnusableInputError as error:
-        for problem in error.problems:
+    except exits.TOLD as error:
+        for problem in error.problems if isinstance(error, UnusableInputError) else ():
             print(f"  {problem}", file=sys.stderr)
-        return _fail(str(error), EXIT_BAD_INPUT)
-    except ValueError as error:
-        return _fail(str(error), EXIT_BAD_INPUT)
-    except StorageError as error:
-        return _fail(f"{error}; run the same command again to go on", EXIT_IO)
-    except OSError as error:
-        return _fail(f"{error.filename or 'writing'}: {error.strerror}", EXIT_IO)
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+        code, message = exits.explain(error, go_on="run the same command again to go on")
+        print(f"error: {message}", file=sys.stderr)
+        return code
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -60,11 +48,6 @@ def _run(arguments: argparse.Namespace) -> int:
             write_class_folders(scan, folder, progress.advance)
         print(f"{folder}: {len(scan):,} images of {len(scan.classes):,} classes")
     return 0
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

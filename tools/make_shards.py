@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pipeline
-from pipeline.errors import DataError, OutputError, StorageError, UnusableInputError, WorkerError
+from pipeline.errors import DataError, OutputError, UnusableInputError
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.manifest import Manifest, printable, software
 from pipeline.prepare.conversion.parts import WHOLE, Part, parse_part
@@ -29,6 +29,7 @@ from pipeline.prepare.conversion.remote_output import staged, staged_for_looking
 from pipeline.prepare.conversion.run import check_output, convert, merge
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
+from tools.cli import exits
 from tools.cli.output_options import (
     add_shard_options,
     add_target_options,
@@ -38,12 +39,6 @@ from tools.cli.output_options import (
 )
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
-
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_OUTPUT = 73
-EXIT_IO = 74
-EXIT_INTERRUPTED = 75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +134,9 @@ def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     try:
         with interruptible():
             return _run(arguments, outcome)
-    except OutputError as error:
-        code, outcome.error = EXIT_OUTPUT, str(error)
-    except WorkerError as error:
-        code, outcome.error = EXIT_FAILED, str(error)
-    except ValueError as error:  # of the data, or of the options
-        code, outcome.error = EXIT_BAD_INPUT, str(error)
-    except StorageError as error:
-        code, outcome.error = EXIT_IO, f"{error}; run the same command again to go on"
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = f"{where}{error.strerror or error}"
-        code, outcome.error = EXIT_IO, f"{reason}; run the same command again to go on"
-    except KeyboardInterrupt:
-        code, outcome.error = EXIT_INTERRUPTED, "interrupted; run the same command again to go on"
-    return code
+    except exits.TOLD as error:
+        code, outcome.error = exits.explain(error, go_on="run the same command again to go on")
+        return code
 
 
 def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:

@@ -28,10 +28,10 @@ from pipeline.batch import Placement
 from pipeline.config import InputSpec
 from pipeline.formats.open import open_split
 from pipeline.loaders.build import build_loader
+from tools.cli import exits
 from trainer import yaml_config
 from trainer.recipe import Recipe
 
-EXIT_BAD_INPUT = 2
 _COLUMNS = 8
 
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         batch = training_batch(recipe, epoch=arguments.epoch, number=arguments.batch)
     except ValueError as error:  # of the recipe or of the data
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return exits.BAD_INPUT
     title = f"{arguments.config.stem}: epoch {arguments.epoch}, batch {arguments.batch}"
     draw(batch, arguments.output, count=arguments.images, title=title)
     print(f"batch: {arguments.output}")

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tests.support.small_checkpoints import NAME, assert_same, save, weights_of
 from tools import convert_checkpoint
+from tools.cli import exits
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +21,13 @@ def test_an_existing_output_is_kept_unless_forced(weights, tmp_path, capsys):
     output = tmp_path / "a.safetensors"
     output.write_bytes(b"mine")
     arguments = [str(source), "--model", NAME]
-    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert convert_checkpoint.main(arguments) == exits.BAD_INPUT
     assert f"{output}: exists; name another file with --out" in capsys.readouterr().err
     assert output.read_bytes() == b"mine"
     assert convert_checkpoint.main([*arguments, "--force"]) == 0
     assert_same(load_file(output), weights)
     again = [str(output), "--model", NAME, "--force"]
-    assert convert_checkpoint.main(again) == convert_checkpoint.EXIT_BAD_INPUT
+    assert convert_checkpoint.main(again) == exits.BAD_INPUT
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_an_existing_output_is_kept_unless_forced(weights, tmp_path, capsys):
 )
 def test_what_cannot_be_written_is_refused(weights, tmp_path, capsys, options, message):
     arguments = [str(save(weights, tmp_path / "a.pth")), "--model", NAME, *options]
-    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert convert_checkpoint.main(arguments) == exits.BAD_INPUT
     assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         convert_checkpoint.main([*arguments[:3], "--img-size", "48", "99", "40"])
@@ -61,7 +62,7 @@ def test_a_file_that_was_cut_off_and_a_name_that_timm_would_not_load_are_refused
 def test_the_size_of_a_model_of_every_size_is_checked_and_said(name, tmp_path, capsys):
     stored = str(save(timm.create_model(name).state_dict(), tmp_path / "a.pth"))
     arguments = [stored, "--model", name, "--img-size"]
-    assert convert_checkpoint.main([*arguments, "1"]) == convert_checkpoint.EXIT_BAD_INPUT
+    assert convert_checkpoint.main([*arguments, "1"]) == exits.BAD_INPUT
     assert re.search(r"1x1 .*(too small|smaller than)", capsys.readouterr().err)
     assert convert_checkpoint.main([*arguments, "64", "80"]) == 0
     assert "64x80 pixels" in capsys.readouterr().out
@@ -69,5 +70,5 @@ def test_the_size_of_a_model_of_every_size_is_checked_and_said(name, tmp_path, c
 
 def test_a_missing_file_is_named(tmp_path, capsys):
     arguments = [str(tmp_path / "none.pth"), "--model", NAME]
-    assert convert_checkpoint.main(arguments) == convert_checkpoint.EXIT_BAD_INPUT
+    assert convert_checkpoint.main(arguments) == exits.BAD_INPUT
     assert "none.pth: there is no such file" in capsys.readouterr().err

@@ -6,8 +6,9 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.formats.index import SCHEMA, ShardEntry, write_index
 from pipeline.formats.open import open_source
+from tools.cli import exits
 from tools.make_folders import main as make_folders
-from tools.make_shards import EXIT_BAD_INPUT, main
+from tools.make_shards import main
 
 SHARD = ShardEntry("train-000000.tar", 1, 10_240)
 ROW = {
@@ -64,7 +65,7 @@ def test_a_key_that_is_no_relative_path_writes_nothing(tmp_path, capsys, tool, k
     _write(tmp_path / "in" / "train", key=key)
     arguments = [str(tmp_path / "in"), "--split", "train", "--output", str(tmp_path / "out/deep")]
     quarantine = ["--on-error", "quarantine"] if tool is main else []
-    assert tool([*arguments, *quarantine]) == EXIT_BAD_INPUT
+    assert tool([*arguments, *quarantine]) == exits.BAD_INPUT
     assert "cannot be a key" in capsys.readouterr().err
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {"index.arrow", SHARD.name}

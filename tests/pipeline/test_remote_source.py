@@ -25,7 +25,7 @@ from pipeline.loaders.build import build_loader
 from pipeline.storage.remote import RemoteFolder
 from pipeline.storage.retry import Retry
 from tests.support.storage_servers import http_server, nginx
-from tools.make_shards import EXIT_IO
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 RETRY = Retry(attempts=4, first_wait_s=0.001)
@@ -346,5 +346,5 @@ def test_image_that_is_gone_is_left_out_but_a_server_that_fails_is_not(
 
         shutil.rmtree(output)
         faults.lose, faults.fail = None, lost.name
-        assert make_shards(arguments) == EXIT_IO
+        assert make_shards(arguments) == exits.IO
         assert f"{lost.name}: ClientResponseError: 503" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.formats.shard_folder import INDEX_NAME
 from tests.support.damage import break_tables, digests, flip, run_check
-from tools.check_data import EXIT_DAMAGED
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 
@@ -46,7 +46,7 @@ def test_image_that_came_damaged_is_not_called_mended(source, tmp_path, capsys):
     shards = _convert(source, tmp_path / "shards")
     before = digests(shards)
     code, problems, report = run_check(capsys, shards, "--deep", "--repair", source)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     [folder] = report["folders"]
     assert (folder["repaired"], folder["came_damaged"]) == ([], 1)
     assert folder["remaining"] == problems
@@ -62,7 +62,7 @@ def test_damage_since_is_mended_beside_an_image_that_came_damaged(source, tmp_pa
         flip(tar, 2000)
     code, _, report = run_check(capsys, shards, "--deep", "--repair", source)
     [folder] = report["folders"]
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert len(folder["repaired"]) == 3
     assert [problem["where"].partition(":")[2] for problem in folder["remaining"]] == [
         _key(images[0])
@@ -84,7 +84,7 @@ def test_without_the_index_nothing_is_claimed_about_samples(shards, made, image_
     (shards / INDEX_NAME).unlink()
     flip(shards / "val-000001.tar", 2000)
     code, problems, _ = run_check(capsys, shards, "--deep")
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert [(p["where"], p["kind"]) for p in problems] == [
         (INDEX_NAME, "missing index"),
         ("val-000001.tar", "damaged shard"),
@@ -99,7 +99,7 @@ def test_index_of_other_shards_is_not_believed(shards, made, source, tmp_path, c
     other = _convert(source, tmp_path / "other")
     shutil.copy(other / INDEX_NAME, shards / INDEX_NAME)
     code, problems, _ = run_check(capsys, shards, "--deep")
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert [(p["where"], p["kind"]) for p in problems] == [(INDEX_NAME, "damaged index")]
     assert run_check(capsys, shards, "--repair", tmp_path)[0] == 0
     assert digests(shards) == digests(made)
@@ -109,7 +109,7 @@ def test_lost_index_and_damage_that_cannot_be_mended_are_both_told(shards, tmp_p
     (shards / INDEX_NAME).unlink()
     (shards / "val-000001.tar").write_bytes(b"no tar")
     code, _, report = run_check(capsys, shards, "--repair", tmp_path / "nowhere")
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert "nowhere: no such folder" in _errors(report)
     assert len(report["folders"][0]["remaining"]) == 2
 
@@ -131,7 +131,7 @@ def test_image_that_changed_in_the_source_is_named_and_the_shard_kept(
     flip(shards / "val-000001.tar", 2000)
     before = digests(shards)
     code, problems, report = run_check(capsys, shards, "--repair", source)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert "images that have changed in the source: n0" in _errors(report)
     assert "and 5 more" in _errors(report)
     assert report["folders"][0]["remaining"] == problems
@@ -145,7 +145,7 @@ def test_one_changed_image_does_not_keep_other_shards_from_being_mended(
     for tar in shards.glob("*.tar"):
         tar.write_bytes(b"")
     code, _, report = run_check(capsys, shards, "--repair", source)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     [folder] = report["folders"]
     assert len(folder["repaired"]) == 2
     assert len(folder["errors"]) == 1
@@ -174,7 +174,7 @@ def test_what_makes_it_another_source_is_named(shards, source, capsys, change):
     (shards / "val-000000.tar").unlink()
     before = digests(shards)
     code, _, report = run_check(capsys, shards, "--repair", source)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert f"the source is not the one that {shards} was made from" in _errors(report)
     assert f"; {said}" in _errors(report)
     assert digests(shards) == before
@@ -195,7 +195,7 @@ def test_lost_index_of_an_ffcv_file_is_not_made_from_it(image_folder, tmp_path, 
     assert make_shards([*arguments, "--format", "ffcv"]) == 0
     (tmp_path / "val" / INDEX_NAME).unlink()
     code, _, report = run_check(capsys, tmp_path / "val", "--repair", image_folder)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert "an FFCV file is made again as a whole, with its index: remove" in _errors(report)
 
 
@@ -213,7 +213,7 @@ def test_shards_of_a_list_are_mended_with_the_list(image_folder, tmp_path, capsy
     shards = _convert(image_folder, tmp_path / "shards", *options)
     before = digests(shards)
     (shards / "val-000001.tar").unlink()
-    assert run_check(capsys, shards, "--repair", image_folder)[0] == EXIT_DAMAGED
+    assert run_check(capsys, shards, "--repair", image_folder)[0] == exits.BAD_INPUT
     assert run_check(capsys, shards, "--repair", image_folder, *options)[0] == 0
     assert digests(shards) == before
 

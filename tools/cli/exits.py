@@ -1,0 +1,38 @@
+"""Exit codes of the tools, and what goes wrong turned into one of them and into words."""
+
+from pipeline.errors import OutputError, StorageError, WorkerError
+
+COMPLETE = 0
+FAILED = 1
+BAD_INPUT = 2
+"""The arguments, or the data, cannot be used; of a check: damage was found."""
+OUTPUT = 73
+"""The output is in use, or holds something else."""
+IO = 74
+"""Reading or writing failed, such as a full disk."""
+INTERRUPTED = 75
+
+TOLD = (OutputError, WorkerError, ValueError, StorageError, OSError, KeyboardInterrupt)
+"""What users are told without a traceback; anything else is our own mistake."""
+
+
+def explain(error: BaseException, *, go_on: str) -> tuple[int, str]:
+    """Return the exit code for one of `TOLD`, and the message.
+
+    Args:
+        error: that ended the work.
+        go_on: what to do after an interruption, or when a disk or service works again.
+    """
+    if isinstance(error, OutputError):
+        return OUTPUT, str(error)
+    if isinstance(error, WorkerError):
+        return FAILED, str(error)
+    if isinstance(error, ValueError):  # of the data, or of the options
+        return BAD_INPUT, str(error)
+    if isinstance(error, StorageError):
+        return IO, f"{error}; {go_on}"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return IO, f"{where}{error.strerror or error}; {go_on}"
+    assert isinstance(error, KeyboardInterrupt), "only `TOLD` are explained"
+    return INTERRUPTED, f"interrupted; {go_on}"
