@@ -33,12 +33,12 @@ import numpy as np
 from PIL import Image
 from ffcv.fields import IntField, RGBImageField
 from ffcv.writer import DatasetWriter
-from pipeline.formats.ffcv_config import FfcvConfig
-from pipeline.formats.ffcv_conversion import FfcvConversion, run_ffcv
+from pipeline.prepare.writers.ffcv_config import FfcvConfig
+from pipeline.prepare.conversion.ffcv_conversion import FfcvConversion, run_ffcv
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.convert import convert
-from pipeline.formats.image_header import read_header
-from pipeline.formats.shard_writer import WriteConfig
+from pipeline.prepare.conversion.run import convert
+from pipeline.images.header import read_header
+from pipeline.prepare.writers.job import WriteConfig
 scan = scan_class_folders(Path({folder!r}))
 out = Path({output!r})
 cpu, wall = time.process_time(), time.monotonic()

@@ -33,7 +33,7 @@ _SCAN = """
 import json, sys, time
 from pathlib import Path
 from pipeline.formats.class_folders import scan_class_folders
-from pipeline.formats.plan import PlanConfig, plan_shards
+from pipeline.prepare.conversion.plan import PlanConfig, plan_shards
 start = time.perf_counter()
 scan = scan_class_folders(Path(sys.argv[1]))
 scanned = time.perf_counter()

@@ -5,12 +5,12 @@ timm.create_model("dynamixer_nano", checkpoint_path="digits.safetensors")   # im
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from pipeline.storage.files import finish_part, part_path
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError
 
@@ -53,11 +53,9 @@ def export(source: Path, output: Path, *, step: int) -> None:
     """Copy a state_dict with `step` and the kind of weights in its metadata, atomically."""
     with safe_open(source, framework="pt") as file:
         metadata = dict(file.metadata() or {})
-    part = output.with_name(output.name + ".part")
+    part = part_path(output)
     save_file(load_file(source), part, {**metadata, "weights": source.stem, "step": str(step)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(output)
+    finish_part(part)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from PIL import Image
 from rich.progress import track
 from sklearn.datasets import load_digits
 
+from pipeline.storage.files import finish_part, part_path
+
 NUM_VALIDATION = 360
 SIZE = 32
 SPLIT_SEED = 0
@@ -44,9 +46,9 @@ def _write_jpeg(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     gray = Image.fromarray((picture * (255 / 16)).astype(np.uint8))
     large = gray.resize((SIZE, SIZE), Image.Resampling.BICUBIC).convert("RGB")
-    part = path.with_suffix(".part")
+    part = part_path(path)
     large.save(part, format="JPEG", quality=95)
-    part.replace(path)
+    finish_part(part)
 
 
 if __name__ == "__main__":

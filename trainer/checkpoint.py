@@ -5,9 +5,7 @@ ones before it whole. It holds no pickles, and does not depend on world size or 
 `model.safetensors` and `ema.safetensors` are plain state_dicts that timm loads.
 """
 
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.storage.files import file_sha256, sync
 from trainer.events import Evaluated
 from trainer.zero_state import MOMENTS, TrainingState
 
@@ -94,7 +93,7 @@ def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:
         if final.exists():  # a kill came between this same save and its log line
             shutil.rmtree(final)
         part.rename(final)
-        _sync(root)
+        sync(root)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(
@@ -186,7 +185,7 @@ def _write_parts(part: Path, state: TrainingState, meta: Meta) -> None:
     for name, named in tensors.items():
         save_file(named, part / name, metadata={"format": "pt"})
     files = {
-        name: {"size": (part / name).stat().st_size, "sha256": _sha256(part / name)}
+        name: {"size": (part / name).stat().st_size, "sha256": file_sha256(part / name)}
         for name in tensors
     }
     tree = {
@@ -198,8 +197,8 @@ def _write_parts(part: Path, state: TrainingState, meta: Meta) -> None:
     }
     (part / "meta.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     for path in part.iterdir():
-        _sync(path)
-    _sync(part)
+        sync(path)
+    sync(part)
 
 
 def _problem(path: Path) -> str | None:
@@ -211,7 +210,7 @@ def _problem(path: Path) -> str | None:
             size = (path / name).stat().st_size
             if size != known["size"]:
                 return f"{name} has {size} bytes instead of {known['size']}"
-            if _sha256(path / name) != known["sha256"]:
+            if file_sha256(path / name) != known["sha256"]:
                 return f"{name} does not have its sha256"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"meta.json or a file it names cannot be read ({error})"
@@ -232,19 +231,3 @@ def _prune(root: Path, keep: int) -> None:
     for path in paths[:-keep]:
         if path != best:
             shutil.rmtree(path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,6 @@ The names in `metrics.jsonl` are a contract that other programs read.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch.utils.tensorboard import SummaryWriter
+
+from pipeline.storage.files import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,12 +119,7 @@ def _cut_after(path: Path, step: int) -> None:
     saves = [i for i, event in enumerate(kept) if (event["event"], event["step"]) == ("save", step)]
     if saves:
         kept = kept[: saves[-1] + 1]
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(event) + "\n" for event in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_atomically(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
 
 
 def _parse(line: str) -> dict[str, str | int] | None:

@@ -8,11 +8,11 @@ import dataclasses
 import fcntl
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.storage.files import remove_parts, write_atomically
 from trainer import yaml_config
 from trainer.recipe import Recipe
 from trainer.yaml_config import ConfigError
@@ -20,16 +20,6 @@ from trainer.yaml_config import ConfigError
 _log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `path` so that a kill leaves the old file or the new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 class RunFolder:
@@ -54,8 +44,9 @@ class RunFolder:
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
+        remove_parts(self.path)
         self._check_recipe(recipe)
-        write_atomically(self.path / RECIPE_FILE, yaml_config.dump(recipe))
+        write_atomically(self.path / RECIPE_FILE, yaml_config.dump(recipe).encode())
 
     def close(self) -> None:
         """Let other processes have the folder."""
@@ -64,7 +55,7 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, float | int]) -> None:
         """Write `summary.json`, by which other programs know that the run is complete."""
-        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+        write_atomically(self.summary, json.dumps(summary, indent=2).encode() + b"\n")
 
     def _take_lock(self) -> TextIO:
         """Lock the folder; a run that was just told to stop is given time to save."""

@@ -27,9 +27,9 @@ def part_path(path: Path) -> Path:
 def finish_part(part: Path) -> Path:
     """Bring a completely written part to the disk and give it its name; returns that."""
     path = part.with_name(part.name.removesuffix(PART_SUFFIX).rpartition(".")[0])
-    _sync(part)
+    sync(part)
     part.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     return path
 
 
@@ -55,7 +55,8 @@ def remove_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

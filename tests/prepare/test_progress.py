@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from tools.check_data import EXIT_INTERRUPTED
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 PROGRAM = """
 import os, signal, sys
 from tools import check_data, make_folders, make_shards
-from tools.progress import ImageProgress
+from tools.cli.progress import ImageProgress
 ImageProgress.advance = lambda *counted: os.kill(os.getpid(), signal.SIGTERM)
 raise SystemExit({"check_data": check_data, "make_folders": make_folders, "make_shards":
     make_shards}[sys.argv[1]].main(sys.argv[2:]))
@@ -32,7 +32,7 @@ def test_terminated_at_work_a_tool_says_so_and_leaves_nothing_behind(image_folde
         text=True,
         check=False,
     )
-    assert done.returncode == EXIT_INTERRUPTED, done.stderr
+    assert done.returncode == exits.INTERRUPTED, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: interrupted; run the same command again")
     assert "Traceback" not in done.stderr
     assert "leaked" not in done.stderr  # semaphores, of processes that were not stopped
@@ -45,7 +45,8 @@ def test_terminated_mending_leaves_the_shards_as_they_were(image_folder, tmp_pat
     (output / "val" / "val-000001.tar").unlink()
     before = sorted((output / "val").iterdir())
     program = PROGRAM.replace(
-        "ImageProgress.advance =", "from pipeline.formats import repair; repair.write_shard ="
+        "ImageProgress.advance =",
+        "from pipeline.prepare.checking import repair; repair.write_shard =",
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "check_data", str(output), "--repair", str(image_folder)],
@@ -53,5 +54,5 @@ def test_terminated_mending_leaves_the_shards_as_they_were(image_folder, tmp_pat
         text=True,
         check=False,
     )
-    assert done.returncode == EXIT_INTERRUPTED, done.stderr
+    assert done.returncode == exits.INTERRUPTED, done.stderr
     assert sorted((output / "val").iterdir()) == before

@@ -146,6 +146,22 @@ def test_what_is_shipped_imports_no_benchmark(path):
         assert not [name for name in imports(path) if name.partition(".")[0] == "benchmarks"]
 
 
+EVERYTHING = sorted([*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "docs").rglob("*.py")])
+NAMED = re.compile(r"\bfrom ((?:pipeline|models|trainer|tools|benchmarks)[\w.]*) import (\w+)")
+
+
+def test_what_scripts_inside_strings_import_exists():
+    """No linter sees them."""
+    modules = {module_name(path) for path in FILES}
+    for path in EVERYTHING:
+        for module, name in NAMED.findall(path.read_text(encoding="utf-8")):
+            assert module in modules, f"{path.relative_to(ROOT)}: {module}"
+            inside = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+            if inside.exists():
+                text = inside.read_text(encoding="utf-8")
+                assert re.search(rf"\b{name}\b", text), f"{path.relative_to(ROOT)}: {name}"
+
+
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]
 
 
