@@ -15,9 +15,7 @@ from pipeline.errors import DataError
 from pipeline.formats.index import read_index
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.source import Sample
-
-_TAR_BLOCK = 512
-_TAR_NAME = 100
+from pipeline.storage.tar_reader import member_name
 
 
 class ShardSource:
@@ -98,8 +96,7 @@ class ShardSource:
 
     def _what_is_wrong(self, index: int, shard: NDArray[np.uint8]) -> str:
         """Tell damaged bytes from an index that was made for another shard."""
-        start = int(self._offset[index]) - _TAR_BLOCK
-        name = bytes(shard[start : start + _TAR_NAME]).rstrip(b"\0").decode(errors="replace")
+        name = member_name(shard, int(self._offset[index]))
         key = self._keys[index].as_py()
         if name.rpartition(".")[0] != key:
             return f"the index does not fit the shard: the tar has {name!r} there"

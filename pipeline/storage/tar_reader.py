@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pipeline.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
 
-_BLOCK = 512
+from pipeline.errors import DataError
+from pipeline.storage.tar_writer import BLOCK, NAME_BYTES
 
 
 class Member(NamedTuple):
@@ -51,6 +53,21 @@ class TarReader:
         """Return archive, name and offset."""
         offset, _, name = location.split(":", 2)
         return f"{self.path}: {name} at byte {offset}"
+
+
+def member_name(archive: int | memoryview | NDArray[np.uint8], offset: int) -> str:
+    """Return the name of the member whose content begins at `offset`.
+
+    Args:
+        archive: a descriptor, or what is mapped of it.
+        offset: in bytes.
+    """
+    start = offset - BLOCK
+    if isinstance(archive, int):
+        name = os.pread(archive, NAME_BYTES, start)
+    else:
+        name = bytes(archive[start : start + NAME_BYTES])
+    return name.rstrip(b"\0").decode(errors="replace")
 
 
 def location_of(member: Member) -> str:
@@ -96,7 +113,7 @@ def _size(path: Path) -> int:
 def _check_end(window: "_Window", offset: int, where: str) -> None:
     """Tell the end of an archive from headers that tarfile takes for it: missing or damaged."""
     window.seek(offset)
-    if window.read(_BLOCK) != bytes(_BLOCK):
+    if window.read(BLOCK) != bytes(BLOCK):
         raise DataError(
             f"{where}: damaged or cut off after {offset} bytes: no end of archive there;"
             " download it again"

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 BLOCK = 512
-_RECORD = 20 * BLOCK  # an archive's length is a multiple of it
+RECORD = 20 * BLOCK
+"""An archive's length is a multiple of it."""
+NAME_BYTES = 100
 _BUFFER_BYTES = 1 << 20
-_NAME_BYTES = 100
 _MAX_SIZE = 8**11 - 1
 
 _AFTER_NAME = b"0000644\0" + 2 * b"0000000\0"
@@ -29,13 +30,13 @@ def tar_header(name: bytes, size: int) -> bytes:
     Raises:
         ValueError: if the name or the size does not fit a USTAR header.
     """
-    if not 0 < len(name) <= _NAME_BYTES:
-        raise ValueError(f"a member name has 1 to {_NAME_BYTES} bytes in USTAR, got {name!r}")
+    if not 0 < len(name) <= NAME_BYTES:
+        raise ValueError(f"a member name has 1 to {NAME_BYTES} bytes in USTAR, got {name!r}")
     if not 0 <= size <= _MAX_SIZE:
         raise ValueError(f"a member has at most {_MAX_SIZE} bytes in USTAR, got {size}")
     digits = b"%011o\0" % size
     checksum = _FIXED_SUM + sum(name) + sum(digits)
-    return _HEADER % (name.ljust(_NAME_BYTES, b"\0"), digits, checksum)
+    return _HEADER % (name.ljust(NAME_BYTES, b"\0"), digits, checksum)
 
 
 def padded(data: bytes) -> bytes:
@@ -64,7 +65,7 @@ class FixedMembers:
         key_sum = sum(key)
         fields: list[bytes | int] = []
         for suffix, fixed_sum in zip(self._suffixes, self._sums, strict=True):
-            fields += ((key + suffix).ljust(_NAME_BYTES, b"\0"), fixed_sum + key_sum)
+            fields += ((key + suffix).ljust(NAME_BYTES, b"\0"), fixed_sum + key_sum)
         return self._blocks % tuple(fields)
 
 
@@ -97,7 +98,7 @@ class TarWriter:
     def finish(self) -> None:
         """Write the end of the archive."""
         end = 2 * BLOCK
-        self._append(bytes(end + -(self.position + end) % _RECORD))
+        self._append(bytes(end + -(self.position + end) % RECORD))
         self._flush()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from pipeline.formats.open import open_source
 from pipeline.formats.shard_folder import INDEX_NAME
 from tests.support.damage import break_tables, digests, flip, run_check
 from tests.support.storage_servers import http_server
-from tools.check_data import EXIT_DAMAGED
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 
@@ -57,7 +57,7 @@ def test_flipped_bit_is_found_and_the_image_is_named(shards, has_checksums, caps
     flip(path, offset + 300)
     code, problems, _ = run_check(capsys, shards)
     if has_checksums:
-        assert code == EXIT_DAMAGED
+        assert code == exits.BAD_INPUT
         assert [p["where"] for p in problems] == [f"{path.name}:{key}"]
     else:
         assert code == 0  # what was given up with --no-checksums
@@ -70,7 +70,7 @@ def test_wrong_label_is_found_and_the_sample_is_named(shards, capsys, extension)
         member = next(m for m in tar if m.name.endswith(extension))
     flip(path, member.offset_data)
     code, [problem], _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert problem["where"] == f"val-000000.tar:{member.name.rpartition('.')[0]}"
     assert f"label member .{extension}" in problem["detail"]
 
@@ -83,7 +83,7 @@ def test_truncated_shard_names_the_images_behind_its_end(shards, capsys):
     with path.open("r+b") as file:
         file.truncate(offset + 10)
     code, problems, _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     found = {(p["where"], p["kind"]) for p in problems}
     assert ("train-000001.tar", "shard of another size") in found
     assert (f"train-000001.tar:{key}", "damaged sample") in found
@@ -100,7 +100,7 @@ def test_truncated_shard_names_the_images_behind_its_end(shards, capsys):
 def test_missing_file_is_named(shards, capsys, name, kind):
     (shards / "train" / name).unlink()
     code, [problem], _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert (problem["where"], problem["kind"]) == (name, kind)
 
 
@@ -112,7 +112,7 @@ def test_image_that_was_bad_from_the_start_is_found_by_decoding(image_folder, tm
     assert make_shards([str(source), "--output", str(output)]) == 0
     assert run_check(capsys, output)[0] == 0
     code, [problem], _ = run_check(capsys, output, "--deep")
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert problem["where"] == f"val-000000.tar:{damaged.parent.name}/{damaged.stem}"
 
 
@@ -149,7 +149,7 @@ def test_folder_of_images_is_decoded(image_folder, tmp_path, capsys):
     image.write_bytes(image.read_bytes()[:-40])
     (source / "val" / "n99").mkdir()
     code, problems, _ = run_check(capsys, source)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert [(p["where"], p["kind"]) for p in problems] == [
         (f"{image.parent.name}/{image.name}", "damaged"),
         ("n99", "empty class"),
@@ -159,7 +159,7 @@ def test_folder_of_images_is_decoded(image_folder, tmp_path, capsys):
 def test_without_its_manifest_nothing_is_sound_and_a_way_out_is_named(shards, capsys):
     (shards / "train" / "manifest.json").unlink()
     code, _, report = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert "train: manifest.json is missing" in report["error"]
     assert "remove the folder and run tools/make_shards.py again" in report["error"]
 
@@ -171,13 +171,13 @@ def test_unfinished_conversion_is_told_from_damage(image_folder, tmp_path, capsy
     command = [str(source), "--output", str(tmp_path / "out"), "--split", "train"]
     assert make_shards([*command, "--format", target]) != 0
     code, _, report = run_check(capsys, tmp_path / "out")
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert "its conversion is not finished; run tools/make_shards.py again" in report["error"]
 
 
 def test_url_is_refused_as_what_it_is(capsys):
     code, _, report = run_check(capsys, "s3://bucket/shards")
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert report["error"].startswith("s3://bucket/shards: check_data reads local folders")
 
 
@@ -209,7 +209,7 @@ def test_damage_anywhere_in_the_index_of_dali_is_found(shards, capsys, old):
     path = shards / "train" / "train-000002.idx"
     path.write_text(path.read_text().replace(old, old.replace(old[-2], "9"), 1))
     code, problems, _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert [(p["where"], p["kind"]) for p in problems] == [(path.name, "damaged DALI index")]
 
 

@@ -25,11 +25,11 @@ from pipeline.images.usable import check_usable
 from pipeline.prepare.conversion.manifest import FileFacts, Manifest
 from pipeline.prepare.writers.job import Progress
 from pipeline.prepare.writers.shard_writer import label_members
+from pipeline.storage.tar_reader import member_name
 from pipeline.storage.tar_writer import BLOCK
 
 _PIECE = 8 << 20
 _LABEL_BYTES = 2 * BLOCK
-_MEMBER_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +172,9 @@ def _check_sample(job: CheckJob, content: memoryview, row: dict[str, int | str])
     key = str(row["key"]).encode()
     if offset + length > len(content):
         raise ValueError("lies behind the end of the shard")
-    name = bytes(content[offset - BLOCK :][:_MEMBER_NAME]).rstrip(b"\0")
-    if name.rpartition(b".")[0] != key:
-        raise ValueError(f"the tar has {name.decode(errors='replace')!r} there")
+    name = member_name(content, offset)
+    if name.rpartition(".")[0] != row["key"]:
+        raise ValueError(f"the tar has {name!r} there")
     data = bytes(content[offset : offset + length])
     if _index(job.folder).has_checksums and zlib_ng.crc32(data) != row["crc32"]:
         raise ValueError("the image's checksum does not hold")

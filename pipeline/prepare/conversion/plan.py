@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.storage.tar_writer import BLOCK, RECORD
+
 SHUFFLE_SEED = 0
 
-_TAR_BLOCK = 512
-_TAR_RECORD = 20 * _TAR_BLOCK
-_SAMPLE_OVERHEAD = 5 * _TAR_BLOCK
+_SAMPLE_OVERHEAD = 5 * BLOCK
 """Three headers, two label members."""
-_JSON_OVERHEAD = 2 * _TAR_BLOCK
+_JSON_OVERHEAD = 2 * BLOCK
 """Its header, and its content if keys and classes have ordinary lengths."""
 
 
@@ -100,10 +100,10 @@ def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 def shard_bytes(sizes: NDArray[np.int64], *, json_member: bool = False) -> int:
     """Return the size of a tar of images of `sizes` bytes."""
-    content = int(_stored_sizes(sizes).sum()) + 2 * _TAR_BLOCK
+    content = int(_stored_sizes(sizes).sum()) + 2 * BLOCK
     content += len(sizes) * _JSON_OVERHEAD * json_member
-    return content + -content % _TAR_RECORD
+    return content + -content % RECORD
 
 
 def _stored_sizes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (sizes + _TAR_BLOCK - 1) // _TAR_BLOCK * _TAR_BLOCK + _SAMPLE_OVERHEAD
+    return (sizes + BLOCK - 1) // BLOCK * BLOCK + _SAMPLE_OVERHEAD

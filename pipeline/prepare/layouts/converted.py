@@ -3,7 +3,6 @@
 Keys, labels and the bytes of encoded images stay. Raw pixels become PNGs without compression.
 """
 
-import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -26,9 +25,7 @@ from pipeline.formats.shard_source import ShardSource
 from pipeline.images.names import MAX_KEY_BYTES, first_unsafe, member_extension
 from pipeline.images.pixels import encode_png, png_size
 from pipeline.storage.remote import RemoteFolder
-
-_TAR_BLOCK = 512
-_TAR_NAME = 100
+from pipeline.storage.tar_reader import member_name
 
 
 @dataclass(frozen=True)
@@ -144,9 +141,8 @@ def _extensions(folder: Path, index: Index) -> list[str]:
     for number, shard in enumerate(index.shards):
         with (folder / shard.name).open("rb") as file:
             for row in np.flatnonzero(shards == number).tolist():
-                start = int(offsets[row]) - _TAR_BLOCK
-                name = os.pread(file.fileno(), _TAR_NAME, start).rstrip(b"\0")
-                extensions[row] = member_extension(name.decode(errors="replace"))
+                name = member_name(file.fileno(), int(offsets[row]))
+                extensions[row] = member_extension(name)
     return extensions
 
 
