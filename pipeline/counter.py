@@ -50,6 +50,11 @@ def uniforms(
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return a bijection of the 64-bit integers that looks random: SplitMix64's from state 0."""
+    return _absorb(np.zeros(1, np.uint64), values)
+
+
 def _absorb(state: NDArray[np.uint64], part: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Mix `part` into `state`; for a given state, different parts never collide."""
     z = state + _GAMMA * (part + np.uint64(1))

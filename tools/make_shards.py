@@ -242,7 +242,7 @@ def _result(
         classes=len(conversion.scan.classes),
         images=images,
         bytes=size,
-        shards=conversion.plan().num_shards,
+        shards=conversion.plan.num_shards,
         seconds=round(seconds, 3),
         left_out=left_out,
         unusual=unusual or {},

@@ -3,6 +3,10 @@
 Every layout (class folders, archives, lists) yields a `Scan`; all that follows, from the plan to
 the shards, knows only this. Entries are arrays, not objects: 1.3 million take some 100 MB. They are
 in canonical order, by label and then key, so that entry i is sample i.
+
+A `Scan` and a `Source` are one list seen twice: what is to be stored, by location, and what can be
+trained from, by index. `class_folders` makes both of the same folders; `prepare.layouts.converted`
+makes a scan of a source.
 """
 
 import hashlib
@@ -13,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Protocol, TypedDict, runtime_checkable
 
@@ -50,6 +55,14 @@ class AheadReader(ByteReader, Protocol):
         ...
 
 
+class SourceFacts(TypedDict):
+    """What the shards were made from."""
+
+    fingerprint: str
+    images: int
+    bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scan:
     """The entries of one split in canonical order, and what was found beside them.
@@ -82,27 +95,19 @@ class Scan:
         """Return the location of one entry, in the form that `reader` takes."""
         return os.fsdecode(self.locations[entry].as_py())
 
-
-class SourceFacts(TypedDict):
-    """What the shards were made from."""
-
-    fingerprint: str
-    images: int
-    bytes: int
-
-
-def source_facts(scan: Scan) -> SourceFacts:
-    """Return what identifies the input of a conversion: names, labels and sizes, not times."""
-    digest = hashlib.sha256()
-    for column in (scan.keys, scan.locations):
-        for buffer in column.buffers()[1:]:
-            digest.update(buffer or b"")
-    digest.update(scan.labels.tobytes())
-    digest.update(scan.sizes.tobytes())
-    digest.update("\0".join(scan.classes).encode(errors="surrogateescape"))
-    return SourceFacts(
-        fingerprint=digest.hexdigest(), images=len(scan), bytes=int(scan.sizes.sum())
-    )
+    @cached_property
+    def facts(self) -> SourceFacts:
+        """What identifies the input of a conversion: names, labels and sizes, not times."""
+        digest = hashlib.sha256()
+        for column in (self.keys, self.locations):
+            for buffer in column.buffers()[1:]:
+                digest.update(buffer or b"")
+        digest.update(self.labels.tobytes())
+        digest.update(self.sizes.tobytes())
+        digest.update("\0".join(self.classes).encode(errors="surrogateescape"))
+        return SourceFacts(
+            fingerprint=digest.hexdigest(), images=len(self), bytes=int(self.sizes.sum())
+        )
 
 
 class TextColumn:

@@ -8,7 +8,7 @@ from pipeline.formats.open import open_source
 from pipeline.storage.remote import RemoteFolder
 from pipeline.storage.retry import Retry
 from tests.support.storage_servers import gcs_server
-from tools.make_shards import EXIT_OUTPUT
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 # The server's wrapper never closes its pipe, and gcsfs sends parts in one piece.
@@ -50,7 +50,7 @@ def test_parts_become_the_bytes_of_a_local_conversion(store, image_folder, local
     command = [str(image_folder), "--output", "gs://data/out", *OPTIONS]
     assert make_shards([*command, "--part", "0/2"]) == 0
     assert not {"train/manifest.json", "train/index.arrow"} & _stored(store).keys()
-    assert make_shards([*command, "--merge"]) == EXIT_OUTPUT
+    assert make_shards([*command, "--merge"]) == exits.OUTPUT
     assert "gs://data/out/train: 3 of 7 shards are missing" in capsys.readouterr().err
     assert make_shards(command) == 0
     assert _stored(store) == _files(local)

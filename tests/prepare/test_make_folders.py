@@ -4,7 +4,8 @@ from pipeline.prepare.layouts.find import find_layout
 from pipeline.prepare.writers.folder_writer import write_class_folders
 from pipeline.storage.retry import Retry
 from tests.support.storage_servers import http_server
-from tools.make_folders import EXIT_IO, main
+from tools.cli import exits
+from tools.make_folders import main
 
 
 def test_a_file_that_a_power_cut_left_as_zeros_is_written_again(image_folder, tmp_path):
@@ -33,7 +34,7 @@ def test_a_server_that_fails_is_named_and_a_rerun_goes_on(
     with http_server(image_folder) as (url, faults):
         arguments = [url, "--output", str(tmp_path), "--split", "val"]
         faults.fail = last.name
-        assert main(arguments) == EXIT_IO
+        assert main(arguments) == exits.IO
         error = capsys.readouterr().err
         assert f"{last.name}: ClientResponseError: 503" in error
         assert "run the same command again to go on" in error

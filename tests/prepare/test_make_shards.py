@@ -20,8 +20,9 @@ from pipeline.formats.open import open_source
 from pipeline.formats.shard_folder import STATE_FOLDER
 from pipeline.prepare.conversion.parts import WHOLE, claimed
 from pipeline.storage import locks
+from tools.cli import exits
 from tools.cli.progress import ImageProgress
-from tools.make_shards import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_IO, EXIT_OUTPUT, main
+from tools.make_shards import main
 
 SMALL_SHARDS = ("--shard-samples", "10")
 
@@ -288,7 +289,7 @@ def test_workers_that_outlive_their_killed_parent_hold_the_output(
     process.wait()
     with monkeypatch.context() as impatient:
         impatient.setattr(locks, "PATIENCE_S", 0)
-        assert _make(image_folder, output, *SMALL_SHARDS) == EXIT_OUTPUT
+        assert _make(image_folder, output, *SMALL_SHARDS) == exits.OUTPUT
     assert "another process is writing shards here" in capsys.readouterr().err
     for worker in workers:
         os.kill(worker, signal.SIGCONT)
@@ -321,7 +322,7 @@ def test_interrupted_it_says_so_and_a_rerun_goes_on(many_images, tmp_path, numbe
         time.sleep(0.01)
     process.send_signal(number)
     _, error = process.communicate()
-    assert process.returncode == EXIT_INTERRUPTED, error
+    assert process.returncode == exits.INTERRUPTED, error
     assert "interrupted; run the same command again to go on" in error
     assert "Traceback" not in error
     written = {p: p.stat().st_mtime_ns for p in output.glob("train/*.tar")}
@@ -344,7 +345,7 @@ def test_full_disk_is_told_and_a_rerun_goes_on(image_folder, expected, tmp_path)
         check=False,
         preexec_fn=limit_file_size,
     )
-    assert full.returncode == EXIT_IO
+    assert full.returncode == exits.IO
     assert ".part: File too large; run the same command again to go on" in full.stderr
     assert not list(output.rglob("*.tar"))
     assert _make(image_folder, output, *SMALL_SHARDS) == 0
@@ -356,7 +357,7 @@ def test_too_little_space_is_told_before_anything_is_written(
 ):
     nearly_full = shutil._ntuple_diskusage(10**12, 10**12 - 1000, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: nearly_full)
-    assert _make(image_folder, tmp_path / "out") == EXIT_IO
+    assert _make(image_folder, tmp_path / "out") == exits.IO
     assert "MB more, and 0.0 MB are free" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.tar"))
 
@@ -379,7 +380,7 @@ def test_second_run_on_one_output_is_refused(image_folder, tmp_path, capsys, mon
     state = tmp_path / "out" / "train" / STATE_FOLDER
     state.mkdir(parents=True)
     with claimed(state, WHOLE, lambda: None):
-        assert _make(image_folder, tmp_path / "out") == EXIT_OUTPUT
+        assert _make(image_folder, tmp_path / "out") == exits.OUTPUT
     assert "another process is writing shards here" in capsys.readouterr().err
 
 
@@ -390,7 +391,7 @@ def test_second_run_on_one_output_is_refused(image_folder, tmp_path, capsys, mon
 def test_other_options_on_a_finished_output_are_refused(
     image_folder, shards, capsys, options, reason
 ):
-    assert _make(image_folder, shards, *SMALL_SHARDS, *options) == EXIT_OUTPUT
+    assert _make(image_folder, shards, *SMALL_SHARDS, *options) == exits.OUTPUT
     assert f"holds shards made from {reason}" in capsys.readouterr().err
 
 
@@ -398,19 +399,19 @@ def test_changed_source_on_a_finished_output_is_refused(image_folder, tmp_path, 
     source = shutil.copytree(image_folder, tmp_path / "source")
     assert _make(source, tmp_path / "out") == 0
     next(source.glob("train/*/*")).unlink()
-    assert _make(source, tmp_path / "out") == EXIT_OUTPUT
+    assert _make(source, tmp_path / "out") == exits.OUTPUT
     assert "holds shards made from another input" in capsys.readouterr().err
 
 
 def test_folder_with_other_files_is_refused(image_folder, tmp_path, capsys):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "thesis.txt").touch()
-    assert _make(image_folder, tmp_path) == EXIT_OUTPUT
+    assert _make(image_folder, tmp_path) == exits.OUTPUT
     assert "is not empty, and there is no conversion in it" in capsys.readouterr().err
 
 
 def test_output_inside_the_source_is_refused(image_folder, capsys):
-    assert _make(image_folder, image_folder / "shards") == EXIT_OUTPUT
+    assert _make(image_folder, image_folder / "shards") == exits.OUTPUT
     assert "lies inside the source, which is not to be changed" in capsys.readouterr().err
 
 
@@ -418,7 +419,7 @@ def test_output_inside_the_source_is_refused(image_folder, capsys):
 def test_missing_split_is_named_with_a_way_out(image_folder, tmp_path, capsys, missing, there):
     source = shutil.copytree(image_folder, tmp_path / "source")
     shutil.rmtree(source / missing)
-    assert _make(source, tmp_path / "out") == EXIT_BAD_INPUT
+    assert _make(source, tmp_path / "out") == exits.BAD_INPUT
     assert f"--split {there}" in capsys.readouterr().err
     assert _make(source, tmp_path / "out", "--split", there) == 0
 
@@ -426,7 +427,7 @@ def test_missing_split_is_named_with_a_way_out(image_folder, tmp_path, capsys, m
 def test_labels_of_val_are_those_of_train(image_folder, tmp_path, capsys):
     source = shutil.copytree(image_folder, tmp_path / "source")
     shutil.rmtree(sorted((source / "val").iterdir())[0])
-    assert _make(source, tmp_path / "out") == EXIT_BAD_INPUT
+    assert _make(source, tmp_path / "out") == exits.BAD_INPUT
     assert "val/n01440764: missing class: the training split has it" in capsys.readouterr().err
     assert _make(source, tmp_path / "out", "--on-error", "skip") == 0
     val = open_source(tmp_path / "out" / "val")
@@ -463,12 +464,12 @@ def test_dry_run_estimates_what_will_be_written(image_folder, tmp_path, capsys, 
 def test_dry_run_refuses_what_a_run_would(image_folder, shards, expected, tmp_path, capsys):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "thesis.txt").touch()
-    assert _make(image_folder, tmp_path, "--dry-run") == EXIT_OUTPUT
+    assert _make(image_folder, tmp_path, "--dry-run") == exits.OUTPUT
     assert "is not empty, and there is no conversion in it" in capsys.readouterr().err
-    assert _make(image_folder, shards, *SMALL_SHARDS, "--verify", "--dry-run") == EXIT_OUTPUT
+    assert _make(image_folder, shards, *SMALL_SHARDS, "--verify", "--dry-run") == exits.OUTPUT
     _run_until_event(20, image_folder, tmp_path / "begun")
     begun = _digests(tmp_path / "begun")
-    for options, code in (((), EXIT_OUTPUT), (SMALL_SHARDS, 0)):
+    for options, code in (((), exits.OUTPUT), (SMALL_SHARDS, 0)):
         split = ("--split", "val", "--dry-run")
         assert _make(image_folder, tmp_path / "begun", *options, *split) == code
     assert (_digests(tmp_path / "begun"), _digests(shards)) == (begun, expected)
@@ -482,7 +483,7 @@ def test_finished_output_without_some_images_is_no_success_if_all_are_wanted(
     bad.write_bytes(bad.read_bytes()[:-50])
     assert _make(source, tmp_path / "out", "--on-error", "skip") == 0
     capsys.readouterr()
-    assert _make(source, tmp_path / "out") == EXIT_BAD_INPUT
+    assert _make(source, tmp_path / "out") == exits.BAD_INPUT
     assert f"{bad.relative_to(source)}: cut off" in capsys.readouterr().err
 
 
@@ -538,5 +539,5 @@ def test_finished_output_without_a_shard_is_not_called_complete(
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-512])
-    assert _make(image_folder, output, *SMALL_SHARDS) == EXIT_OUTPUT
+    assert _make(image_folder, output, *SMALL_SHARDS) == exits.OUTPUT
     assert "train-000002.tar: is missing, or has not the" in capsys.readouterr().err

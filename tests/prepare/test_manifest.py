@@ -8,8 +8,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.prepare.conversion.manifest import checksum, read_manifest, write_manifest
 from tests.support.damage import run_check
-from tools.check_data import EXIT_DAMAGED
-from tools.make_shards import EXIT_BAD_INPUT, EXIT_OUTPUT
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 
@@ -64,7 +63,7 @@ def test_a_changed_manifest_is_no_sound_one(shards, capsys, path, value):
     _change(path, value)(manifest)
     (shards / "manifest.json").write_text(json.dumps(manifest))
     code, _, report = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert "manifest.json: damaged: its checksum, sha256, does not hold" in report["error"]
     assert "restore it from a copy; if there is none, remove the folder" in report["error"]
 
@@ -78,7 +77,7 @@ def test_counts_that_the_index_denies_are_found_though_the_checksum_holds(
     manifest["sha256"] = checksum(manifest)
     write_manifest(shards, manifest)
     code, problems, _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert {(p["where"], p["kind"]) for p in problems} == {("manifest.json", "wrong manifest")}
 
 
@@ -96,11 +95,11 @@ def test_what_has_not_the_form_of_a_manifest_is_refused_by_both_tools(
 ):
     (shards / "manifest.json").write_text(content)
     code, _, report = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert f"manifest.json: {fault}" in report["error"]
     output = str(shards.parent)
     arguments = [str(image_folder), "--output", output, "--split", "val"]
-    assert make_shards(arguments) == EXIT_BAD_INPUT
+    assert make_shards(arguments) == exits.BAD_INPUT
     assert f"manifest.json: {fault}" in capsys.readouterr().err
 
 
@@ -130,7 +129,7 @@ def test_the_key_that_has_not_the_right_form_is_named(shards, path, value, fault
 def test_shards_that_lost_their_manifest_are_refused_with_a_way_out(shards, image_folder, capsys):
     (shards / "manifest.json").unlink()
     arguments = [str(image_folder), "--output", str(shards.parent), "--split", "val"]
-    assert make_shards(arguments) == EXIT_OUTPUT
+    assert make_shards(arguments) == exits.OUTPUT
     said = capsys.readouterr().err
     assert "holds shards without their manifest.json, restore that from a copy, or remove" in said
 
@@ -147,7 +146,7 @@ def _append(path):
 def test_a_report_that_is_not_the_one_that_was_written_is_found(shards, capsys, damage, kind):
     damage(shards / "report.tsv")
     code, problems, _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert [(p["where"], p["kind"]) for p in problems] == [("report.tsv", f"{kind} report")]
 
 
@@ -157,5 +156,5 @@ def test_a_report_of_which_the_manifest_knows_nothing_is_found(shards, capsys):
     manifest["sha256"] = checksum(manifest)
     write_manifest(shards, manifest)
     code, [problem], _ = run_check(capsys, shards)
-    assert code == EXIT_DAMAGED
+    assert code == exits.BAD_INPUT
     assert problem["detail"] == "the manifest knows of none; remove it"

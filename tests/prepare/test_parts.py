@@ -14,7 +14,8 @@ from pipeline.prepare.conversion.parts import WHOLE, Part, claimed, parse_part
 from pipeline.prepare.conversion.plan import PlanConfig
 from pipeline.prepare.conversion.run import convert, merge
 from pipeline.storage import locks
-from tools.make_shards import EXIT_OUTPUT, main
+from tools.cli import exits
+from tools.make_shards import main
 
 LAYOUT = PlanConfig(shard_bytes=0, shard_samples=9)
 
@@ -130,7 +131,7 @@ def test_command_line_writes_parts_and_merges_them(image_folder, single_run, tmp
         return main([str(image_folder), "--output", str(tmp_path / "out"), *arguments])
 
     assert make_shards("--part", "1/2") == 0
-    assert make_shards("--merge") == EXIT_OUTPUT
+    assert make_shards("--merge") == exits.OUTPUT
     assert "run these parts (again): 0/2" in capsys.readouterr().err
     assert make_shards("--part", "0/2") == 0
     assert make_shards("--merge") == 0

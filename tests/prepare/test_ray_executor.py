@@ -16,7 +16,7 @@ from pipeline.prepare.conversion.plan import PlanConfig
 from pipeline.prepare.conversion.ray_executor import run_on_ray
 from pipeline.prepare.conversion.run import convert
 from tests.support.storage_servers import s3_server
-from tools.make_shards import EXIT_BAD_INPUT
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 pytestmark = [
@@ -97,7 +97,7 @@ def test_images_that_cannot_be_used_are_listed_from_all_nodes(
     code = make_shards(
         [str(source), "--output", str(tmp_path / "out"), *OPTIONS, "--executor", "ray"]
     )
-    assert code == EXIT_BAD_INPUT
+    assert code == exits.BAD_INPUT
     assert "10 files or folders cannot be used" in capsys.readouterr().err
 
 

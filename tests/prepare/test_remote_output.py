@@ -21,7 +21,7 @@ from pipeline.storage import locks
 from pipeline.storage.remote import RemoteFolder
 from pipeline.storage.retry import Retry
 from tests.support.storage_servers import http_server, s3_server
-from tools.make_shards import EXIT_BAD_INPUT, EXIT_IO, EXIT_OUTPUT
+from tools.cli import exits
 from tools.make_shards import main as make_shards
 
 RETRY = Retry(attempts=6, first_wait_s=0.01)
@@ -87,11 +87,11 @@ def test_parts_in_the_store_are_merged(bucket, image_folder, local, capsys):
     command = [str(image_folder), "--output", f"s3://{bucket}/out", *OPTIONS]
     assert make_shards([*command, "--part", "1/2"]) == 0
     assert not {"train/manifest.json", "train/index.arrow"} & _stored(bucket, "out").keys()
-    assert make_shards([*command, "--merge"]) == EXIT_OUTPUT
+    assert make_shards([*command, "--merge"]) == exits.OUTPUT
     error = capsys.readouterr().err
     assert f"s3://{bucket}/out/train: 4 of 7 shards are missing" in error
     assert "run these parts (again): 0/2" in error
-    assert make_shards([*command, "--part", "0/3"]) == EXIT_OUTPUT
+    assert make_shards([*command, "--part", "0/3"]) == exits.OUTPUT
     assert "is being written in 2 parts, not 3" in capsys.readouterr().err
     assert make_shards([*command, "--part", "0/2"]) == 0
     assert make_shards([*command, "--merge"]) == 0
@@ -161,13 +161,13 @@ def test_dry_run_changes_nothing_in_the_store(bucket, image_folder, capsys, stat
     assert make_shards([*command, "--dry-run"]) == 0
     assert _stored(bucket, "out") == before
     if state != "nothing":
-        assert make_shards([*command, "--order", "kept", "--dry-run"]) == EXIT_OUTPUT
+        assert make_shards([*command, "--order", "kept", "--dry-run"]) == exits.OUTPUT
         assert "choose another --output" in capsys.readouterr().err
         assert _stored(bucket, "out") == before
 
 
 def test_a_bucket_that_is_not_there_is_named(s3, image_folder, capsys):
-    assert make_shards([str(image_folder), "--output", "s3://no-such-bucket/out"]) == EXIT_IO
+    assert make_shards([str(image_folder), "--output", "s3://no-such-bucket/out"]) == exits.IO
     assert "s3://no-such-bucket/out/train/.parts/conversion.json" in capsys.readouterr().err
 
 
@@ -190,7 +190,7 @@ def test_finished_output_is_left_as_it_is(bucket, image_folder, capsys):
     assert make_shards(command) == 0
     before = _stored(bucket, "out")
     assert make_shards(command) == 0
-    assert make_shards([*command, "--order", "kept"]) == EXIT_OUTPUT
+    assert make_shards([*command, "--order", "kept"]) == exits.OUTPUT
     assert f"s3://{bucket}/out/train: holds shards made from other options" in (
         capsys.readouterr().err
     )
@@ -200,13 +200,13 @@ def test_finished_output_is_left_as_it_is(bucket, image_folder, capsys):
 def test_beginning_of_another_conversion_is_refused(bucket, image_folder, capsys):
     command = [str(image_folder), "--output", f"s3://{bucket}/out", *OPTIONS]
     assert make_shards([*command, "--part", "0/2"]) == 0
-    assert make_shards([*command, "--order", "kept"]) == EXIT_OUTPUT
+    assert make_shards([*command, "--order", "kept"]) == exits.OUTPUT
     assert f"s3://{bucket}/out/train: holds the beginning of another" in capsys.readouterr().err
 
 
 def test_prefix_that_holds_something_else_is_refused(bucket, image_folder, capsys):
     s3fs.S3FileSystem(use_listings_cache=False).pipe_file(f"{bucket}/out/train/notes.txt", b"x")
-    assert make_shards([str(image_folder), "--output", f"s3://{bucket}/out"]) == EXIT_OUTPUT
+    assert make_shards([str(image_folder), "--output", f"s3://{bucket}/out"]) == exits.OUTPUT
     assert f"s3://{bucket}/out/train: is not empty" in capsys.readouterr().err
 
 
@@ -260,7 +260,7 @@ def test_shards_at_a_url_are_converted_again(bucket, image_folder, local, tmp_pa
             faults.drop = 2
             assert make_shards([url, "--output", str(out), *OPTIONS]) == 0
             faults.flip = "train-000000.tar"
-            assert make_shards([url, "--output", f"{out}2", *OPTIONS]) == EXIT_BAD_INPUT
+            assert make_shards([url, "--output", f"{out}2", *OPTIONS]) == exits.BAD_INPUT
     for path in [*local.rglob("*.tar"), *local.rglob("*.arrow")]:
         assert (out / path.relative_to(local)).read_bytes() == path.read_bytes()
 
@@ -276,12 +276,12 @@ def test_shards_in_a_store_are_a_source(bucket, local, tmp_path):
 
 
 def test_https_is_not_written_to(image_folder, capsys):
-    assert make_shards([str(image_folder), "--output", "https://x/y"]) == EXIT_OUTPUT
+    assert make_shards([str(image_folder), "--output", "https://x/y"]) == exits.OUTPUT
     assert "https can be read, not written" in capsys.readouterr().err
 
 
 def test_bucket_without_splits_says_what_is_expected(bucket, capsys):
-    assert make_shards([f"s3://{bucket}/nothing"]) == EXIT_BAD_INPUT
+    assert make_shards([f"s3://{bucket}/nothing"]) == exits.BAD_INPUT
     assert f"s3://{bucket}/nothing: holds no train/ or val/" in capsys.readouterr().err
 
 
@@ -292,5 +292,5 @@ def test_a_damaged_list_of_members_in_the_store_is_named(bucket, local, capsys, 
         data = content if path.name == "train-000003.idx" else path.read_bytes()
         store.pipe_file(f"{bucket}/in/train/{path.name}", data)
     command = [f"s3://{bucket}/in", "--output", f"s3://{bucket}/out", "--split", "train"]
-    assert make_shards(command) == EXIT_BAD_INPUT
+    assert make_shards(command) == exits.BAD_INPUT
     assert f"s3://{bucket}/in/train/train-000003.idx: damaged" in capsys.readouterr().err

@@ -22,7 +22,8 @@ from pipeline.prepare.conversion.run import convert
 from pipeline.prepare.writers.job import QUARANTINE_FOLDER
 from tests.support.pictures import decode, encode_jpeg
 from tools.check_data import main as check_data
-from tools.make_shards import EXIT_BAD_INPUT, main
+from tools.cli import exits
+from tools.make_shards import main
 
 NORMALIZE = ImageConfig(recode=RecodeConfig(normalize=True))
 
@@ -363,7 +364,7 @@ def test_impossible_recoding_is_refused(options, message):
 
 
 def test_all_offenders_of_all_splits_are_listed(hostile_folder, unusable_files, tmp_path, capsys):
-    assert _make(hostile_folder, tmp_path / "out", "--json") == EXIT_BAD_INPUT
+    assert _make(hostile_folder, tmp_path / "out", "--json") == exits.BAD_INPUT
     problems = json.loads(capsys.readouterr().out)["problems"]
     found = {(p["split"], p["where"]): p["kind"] for p in problems}
     expected = {("train", where): kind for where, kind in EXPECTED_OF_NAMES.items()}
@@ -418,7 +419,7 @@ def test_unusual_images_are_in_manifest_and_report(hostile_folder, unusual_files
 
 def test_run_that_skips_goes_on_with_what_the_failed_one_wrote(hostile_folder, tmp_path):
     output = tmp_path / "out"
-    assert _make(hostile_folder, output) == EXIT_BAD_INPUT
+    assert _make(hostile_folder, output) == exits.BAD_INPUT
     # The bad images are spread by the shuffle; a shard without any is done.
     written = {p: p.stat().st_mtime_ns for p in output.glob("val/*.tar")}
     assert written
@@ -468,7 +469,7 @@ def test_split_without_a_usable_image_is_refused(tmp_path, image_folder, capsys)
     source = shutil.copytree(image_folder, tmp_path / "source")
     for image in (source / "val").glob("*/*"):
         image.write_text("<html>")
-    assert _make(source, tmp_path / "out", "--on-error", "skip") == EXIT_BAD_INPUT
+    assert _make(source, tmp_path / "out", "--on-error", "skip") == exits.BAD_INPUT
     assert "val: no image is left that can be used" in capsys.readouterr().err
 
 

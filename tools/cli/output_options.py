@@ -221,7 +221,7 @@ def new_runner(arguments: argparse.Namespace, conversion: Conversion) -> RunJobs
     worth = _WORTH_PROCESSES_DECODED if is_slow else _WORTH_PROCESSES
     if not arguments.workers and len(conversion.scan) < worth:
         return run_in_turn
-    workers = min(arguments.workers or available_cores(), conversion.plan().num_shards)
+    workers = min(arguments.workers or available_cores(), conversion.plan.num_shards)
     return run_in_turn if workers <= 1 else partial(run_in_processes, workers=workers)
 
 

@@ -16,7 +16,7 @@ from zlib_ng import zlib_ng
 
 from pipeline.errors import DataError
 from pipeline.formats.index import SCHEMA, ShardEntry, write_index
-from pipeline.formats.scan import Scan, source_facts
+from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import INDEX_NAME, STATE_FOLDER
 from pipeline.images.header import read_header
 from pipeline.images.recode import ImageConfig, RecodeConfig
@@ -54,7 +54,7 @@ def repair_shards(
     failures: dict[int, str] = {}
     with repair_folder(folder, manifest) as scratch:
         conversion = _same_conversion(folder, manifest, scan)
-        plan = conversion.plan()
+        plan = conversion.plan
         for shard in shards:
             job = replace(conversion.job(plan, shard), folder=scratch)
             write_shard(job, progress)
@@ -68,7 +68,7 @@ def repair_shards(
 
 
 def _same_conversion(folder: Path, manifest: Manifest, scan: Scan) -> Conversion:
-    if (facts := source_facts(scan)) != (wanted := manifest["source"]):
+    if (facts := scan.facts) != (wanted := manifest["source"]):
         index = trusted_index(folder, manifest)
         changes = in_words(changes_of_source(scan, index, manifest)) if index else ""
         raise DataError(
@@ -89,7 +89,7 @@ def _same_conversion(folder: Path, manifest: Manifest, scan: Scan) -> Conversion
     conversion = Conversion(
         scan=scan, folder=folder, split=manifest["split"], plan_config=plan_config, writing=writing
     )
-    names = [conversion.name(shard) for shard in range(conversion.plan().num_shards)]
+    names = [conversion.name(shard) for shard in range(conversion.plan.num_shards)]
     if names != [shard["name"] for shard in manifest["shards"]]:
         raise DataError(f"{folder}: this program would not divide the source into these shards")
     return conversion

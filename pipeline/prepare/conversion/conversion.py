@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import UnusableImageError
-from pipeline.formats.scan import Scan, source_facts
+from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import shard_name
 from pipeline.prepare.conversion.plan import Plan, PlanConfig, plan_shards, shard_bytes
 from pipeline.prepare.writers.job import ShardJob, WriteConfig, entries, load
@@ -43,6 +44,7 @@ class Conversion:
         """Where the result goes, for messages."""
         return self.remote.url if self.remote else str(self.folder)
 
+    @cached_property
     def plan(self) -> Plan:
         """Return which image goes where."""
         return plan_shards(self.scan.sizes, self.plan_config)
@@ -69,7 +71,7 @@ class Conversion:
         Raises:
             OSError: if one cannot be read for lack of something else than the file.
         """
-        plan, sizes = self.plan(), self.scan.sizes
+        plan, sizes = self.plan, self.scan.sizes
         if self.writing.images.recode.quality:
             sizes = np.full(len(sizes), self._mean_encoded_bytes())
         return sum(self._shard_bytes(sizes[plan.entries(s)]) for s in range(plan.num_shards))
@@ -118,7 +120,7 @@ def resume_key(conversion: Conversion) -> bytes:
     """Return what must not change between a run and the one that goes on with it."""
     scan = conversion.scan
     state = {
-        "source": source_facts(scan),
+        "source": scan.facts,
         "stamps": int(scan.stamps.sum()),
         "options": conversion.options(),
     }

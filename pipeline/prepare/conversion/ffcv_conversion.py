@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib import metadata
 
 import numpy as np
@@ -18,10 +19,11 @@ from pipeline.prepare.writers.job import Progress, ShardJob, entries
 
 @dataclass(frozen=True, kw_only=True)
 class FfcvConversion(Conversion):
-    """One split to be written to `folder`/SPLIT.beton; of `layout` only the order counts."""
+    """One split to be written to `folder`/SPLIT.beton; of `plan_config` only the order counts."""
 
     beton: FfcvConfig = field(default_factory=FfcvConfig)
 
+    @cached_property
     def plan(self) -> Plan:
         """Return the order of the images, all in one file."""
         one = PlanConfig(

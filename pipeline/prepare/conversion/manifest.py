@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import DataError, Problem
-from pipeline.formats.scan import Scan, SourceFacts, source_facts
+from pipeline.formats.scan import Scan, SourceFacts
 from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, REPORT_NAME
 from pipeline.prepare.conversion.conversion import Options
 from pipeline.prepare.conversion.report import Finding, summarize
@@ -108,7 +108,7 @@ def build_manifest(
         samples=samples,
         bytes=sum(shard["bytes"] for shard in shards),
         options=options,
-        source=source_facts(scan),
+        source=scan.facts,
         class_counts=dict(zip(scan.classes, counts.tolist(), strict=True)),
         index=FileFacts(
             name=INDEX_NAME,

@@ -11,9 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.counter import mixed
 from pipeline.storage.tar_writer import BLOCK, RECORD
-
-SHUFFLE_SEED = 0
 
 _SAMPLE_OVERHEAD = 5 * BLOCK
 """Three headers, two label members."""
@@ -69,7 +68,7 @@ def plan_shards(sizes: NDArray[np.int64], config: PlanConfig) -> Plan:
     order = np.arange(len(sizes))
     if config.order == "shuffled":
         # Not numpy's shuffle: its stream may change between versions, shards must not.
-        order = np.argsort(_mixed(order.astype(np.uint64), SHUFFLE_SEED), kind="stable")
+        order = np.argsort(mixed(order.astype(np.uint64)), kind="stable")
     if config.shard_samples:
         starts = np.arange(0, len(sizes), config.shard_samples)
     else:
@@ -87,15 +86,6 @@ def _starts_by_bytes(ends: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
         if last >= len(ends) - 1:
             return np.array(starts, np.int64)
         starts.append(last + 1)
-
-
-def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """SplitMix64's output function (Steele et al. 2014): a bijection that looks random."""
-    with np.errstate(over="ignore"):
-        x = (values + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
 
 
 def shard_bytes(sizes: NDArray[np.int64], *, json_member: bool = False) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
 from pipeline.formats.index import ShardEntry, write_index
-from pipeline.formats.scan import source_facts
 from pipeline.formats.shard_folder import MANIFEST_NAME, STATE_FOLDER
 from pipeline.prepare.conversion.conversion import Conversion, resume_key
 from pipeline.prepare.conversion.manifest import (
@@ -110,7 +109,7 @@ def find_finished(conversion: Conversion) -> Manifest | None:
     manifest = read_manifest(conversion.folder)
     if manifest is None:
         return None
-    same_source = manifest["source"] == source_facts(conversion.scan)
+    same_source = manifest["source"] == conversion.scan.facts
     if not (same_source and manifest["options"] == conversion.options()):
         other = "other options" if same_source else "another input"
         raise OutputError(
@@ -187,7 +186,7 @@ def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
 
 
 def _check_all_written(conversion: Conversion) -> None:
-    names = [conversion.name(s) for s in range(conversion.plan().num_shards)]
+    names = [conversion.name(s) for s in range(conversion.plan.num_shards)]
     missing = [s for s, name in enumerate(names) if not read_record(conversion.folder, name)]
     if missing:
         count = read_count(conversion.folder / STATE_FOLDER)
@@ -202,7 +201,7 @@ def _write_missing(
     conversion: Conversion, part: Part, run: RunJobs, progress: Progress, resumed: Progress
 ) -> list[Problem]:
     """Write the shards that are not there; returns all problems, those of earlier runs too."""
-    folder, scan, plan = conversion.folder, conversion.scan, conversion.plan()
+    folder, scan, plan = conversion.folder, conversion.scan, conversion.plan
     problems, missing = list(scan.problems), []
     for shard in part.shards(plan.num_shards):
         record = read_record(folder, conversion.name(shard))
@@ -274,7 +273,7 @@ def _clean(folder: Path) -> None:
 
 
 def _records(conversion: Conversion) -> Iterator[ShardRecord]:
-    for shard in range(conversion.plan().num_shards):
+    for shard in range(conversion.plan.num_shards):
         record = read_record(conversion.folder, conversion.name(shard))
         assert record is not None, f"shard {shard} was written a moment ago"
         yield record
