@@ -41,7 +41,7 @@ _HARMLESS = [
 Weights = dict[str, Tensor]
 
 
-class CheckpointError(ValueError):
+class WeightsError(ValueError):
     """A file that is no checkpoint, or not one of the model that was asked for."""
 
 
@@ -63,7 +63,7 @@ def read_weights(path: Path, *, raw: bool = False) -> Stored:
         raw: take the weights themselves even where there is an average.
 
     Raises:
-        CheckpointError: if there are no weights in it, or it holds arbitrary objects.
+        WeightsError: if there are no weights in it, or it holds arbitrary objects.
         FileNotFoundError: if there is no file.
     """
     content = _read(path)
@@ -71,7 +71,7 @@ def read_weights(path: Path, *, raw: bool = False) -> Stored:
     entry = next((n for n in candidates if isinstance(content.get(n), Mapping) and content[n]), "")
     averaged = [name for name in AVERAGED if content.get(name)]
     if raw and averaged and not entry:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: holds a moving average alone, {averaged[0]}; take it, without asking for raw "
             "weights"
         )
@@ -80,20 +80,20 @@ def read_weights(path: Path, *, raw: bool = False) -> Stored:
     weights = {}
     for key, value in content.items():
         if not (isinstance(key, str) and isinstance(value, Tensor)):
-            raise CheckpointError(
+            raise WeightsError(
                 f"{path}: expected weights by their names, but {key!r} is a"
                 f" {type(value).__name__}; known are plain state_dicts and files with one of"
                 f" {', '.join(candidates)}"
             )
         weights[key] = value
     if not weights:
-        raise CheckpointError(f"{path}: there are no weights in it")
+        raise WeightsError(f"{path}: there are no weights in it")
     return Stored(path=path, entry=entry, weights=_unwrapped(weights))
 
 
 def _read(path: Path) -> Mapping[object, object]:
     if path.is_dir():
-        raise CheckpointError(f"{path}: a folder; name the file in it")
+        raise WeightsError(f"{path}: a folder; name the file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     with path.open("rb") as file:
@@ -102,7 +102,7 @@ def _read(path: Path) -> Mapping[object, object]:
         if path.suffix == ".safetensors" or start[8:] == b"{":
             return cast("Mapping[object, object]", load_file(path))
         if not start.startswith((b"PK", b"\x80")):
-            raise CheckpointError(
+            raise WeightsError(
                 f"{path}: not a checkpoint: neither safetensors nor what torch.save writes; it"
                 f" starts with {start!r}"
             )
@@ -111,14 +111,14 @@ def _read(path: Path) -> Mapping[object, object]:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"an object of type {found[1]}" if found else "what is no tensor"
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: refused, because it holds {what}, and unpickling that could run any code; "
             "where you trust the file, save its state_dict alone and convert that"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from error
+        raise WeightsError(f"{path}: not a readable checkpoint ({error})") from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: expected a dictionary, got a {type(content).__name__}")
+        raise WeightsError(f"{path}: expected a dictionary, got a {type(content).__name__}")
     return content
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from models import splitmixer
 from models.build import TimmModel, input_config, take_size, takes_size, unknown_variant
-from models.checkpoint_files import CheckpointError, Stored, Weights
+from models.checkpoint_files import Stored, Weights, WeightsError
 from models.layers.arguments import Size, as_pair
 from models.layers.resampling import PositionIndexed
 
@@ -49,11 +49,11 @@ def convert(
         Weights in the file's precision, and the model that has them loaded.
 
     Raises:
-        CheckpointError: if they are not of this model; it names the keys.
+        WeightsError: if they are not of this model; it names the keys.
         ValueError: if there is no such model of this size.
     """
     if unknown := unknown_variant(name):
-        raise CheckpointError(unknown)
+        raise WeightsError(unknown)
     size = None if img_size is None else as_pair(img_size)
     wanted = dict(arguments)
     if size is not None and takes_size(name):
@@ -73,7 +73,7 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
     """Rename and resample weights for `model`, whose classifier is made as large as theirs.
 
     Raises:
-        CheckpointError: naming missing, unexpected and misshapen keys, the file and the model.
+        WeightsError: naming missing, unexpected and misshapen keys, the file and the model.
     """
     weights = _family_filter(model)(stored.weights, model)
     _fit_classifier(weights, model)
@@ -81,7 +81,7 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
     try:
         odd = _fit_positions(weights, model, path=str(stored.path))
     except ValueError as error:
-        raise CheckpointError(f"{stored.path} does not fit {name} of this size: {error}") from error
+        raise WeightsError(f"{stored.path} does not fit {name} of this size: {error}") from error
     weights |= {key: original[key] for key in odd}
     expected = {key: value.shape for key, value in model.state_dict().items()}
     problems = [
@@ -97,7 +97,7 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
         ),
     ]
     if problems:
-        raise CheckpointError(
+        raise WeightsError(
             f"{stored.path} is not a checkpoint of {name}: {'; '.join(problems)}. "
             "Name the variant that it was trained as; if it was trained with other arguments than "
             "the variant's, give them to models.checkpoints.convert(..., arguments={...})"

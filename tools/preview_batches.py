@@ -22,7 +22,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from models.build import build_model, input_config
+from models.build import build_model
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Placement
 from pipeline.config import InputSpec
@@ -30,6 +30,7 @@ from pipeline.formats.open import open_split
 from pipeline.loaders.build import build_loader
 from tools.cli import exits
 from trainer import yaml_config
+from trainer.input_spec import input_spec
 from trainer.recipe import Recipe
 
 _COLUMNS = 8
@@ -73,7 +74,7 @@ def training_batch(recipe: Recipe, *, epoch: int, number: int) -> TrainingBatch:
     """
     source = open_split(recipe.data, "train")
     num_classes = recipe.model.num_classes or len(source.classes)
-    spec = _input_spec(recipe, num_classes)
+    spec = _spec(recipe, num_classes)
     loader = build_loader(
         source,
         data=recipe.data,
@@ -129,19 +130,12 @@ def target_text(target: Tensor, classes: Sequence[str]) -> str:
     return "\n".join(f"{share:.0%} {name}" for name, share in (first, *rest))
 
 
-def _input_spec(recipe: Recipe, num_classes: int) -> InputSpec:
+def _spec(recipe: Recipe, num_classes: int) -> InputSpec:
     with torch.device("meta"):  # what the model is fed with; its weights are of no interest
         model = build_model(
             recipe.model.name, num_classes=num_classes, img_size=recipe.model.img_size
         )
-    config = input_config(model)
-    return InputSpec(
-        size=config.size[0],
-        mean=config.mean,
-        std=config.std,
-        crop_pct=config.crop_pct,
-        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
-    )
+    return input_spec(model)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Optimization: from batches to a checkpointed, measured model.
 
 - `recipe`, `yaml_config`: what a run is told, and how it is read and checked.
-- `world`: ranks, devices, signals. `assembly`: the parts of a run, put together.
+- `input_spec`: what the pipeline has to make of images. `world`: ranks, devices, signals.
+- `assembly`: the parts of a run, put together.
 - `loop`: steps, evaluations, saves.
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
 - `schedule`, `optim`, `loss`, `ema`, `metrics`: one part of an optimizer step each.

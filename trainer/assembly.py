@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.build import build_model, compile_in_place, input_config
+from models.build import build_model, compile_in_place
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
@@ -20,6 +20,7 @@ from pipeline.loaders.build import build_loader
 from trainer import checkpoint
 from trainer.engine import Engine, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard
+from trainer.input_spec import input_spec
 from trainer.loop import Job, Trainer
 from trainer.recipe import BatchPlan, Recipe
 from trainer.run_folder import RunFolder
@@ -93,7 +94,7 @@ def _assemble(
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
     check_trainable(model, recipe, world.device)
-    spec = _input_spec(model)
+    spec = input_spec(model)
     train, evaluation = (
         stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
         for source, training in zip(sources, (True, False), strict=True)
@@ -162,20 +163,6 @@ def _model(recipe: Recipe, classes: int) -> nn.Module:
         img_size=config.img_size,
         drop_path_rate=config.drop_path_rate,
         grad_checkpointing=config.grad_checkpointing,
-    )
-
-
-def _input_spec(model: nn.Module) -> InputSpec:
-    config = input_config(model)
-    height, width = config.size
-    if height != width:
-        raise ConfigError(f"model.name: takes {height}x{width} images; only square ones are made")
-    return InputSpec(
-        size=height,
-        mean=config.mean,
-        std=config.std,
-        crop_pct=config.crop_pct,
-        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
     )
 
 

@@ -27,7 +27,7 @@ class CheckpointError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run is: all the loader state that a checkpoint needs."""
 
     epoch: int = 0
@@ -65,7 +65,7 @@ class Tally:
 class Meta:
     """What `meta.json` says beside the tensors."""
 
-    progress: Progress
+    progress: RunProgress
     results_fingerprint: str
     """Of the recipe (`Recipe.results_fingerprint`)."""
     data_fingerprint: str
@@ -147,7 +147,7 @@ def read_meta(path: Path) -> Meta:
         )
     names = ("results_fingerprint", "data_fingerprint", "environment")
     return Meta(
-        progress=Progress(**tree["progress"]),
+        progress=RunProgress(**tree["progress"]),
         tally=Tally(**tree["tally"]),
         evaluated=Evaluated(**tree["evaluated"]) if tree["evaluated"] else None,
         **{name: tree[name] for name in names},

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.batch import Batch, Loader
 from trainer import checkpoint
-from trainer.checkpoint import CheckpointError, Meta, Progress, Tally
+from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
 from trainer.ema import Ema
 from trainer.engine import Engine
 from trainer.events import Evaluated, Event, Note, Saved, Step
@@ -81,7 +81,7 @@ class Trainer:
         self._started = time.perf_counter()
         self._loss = torch.zeros((), device=engine.device)
         self._logged = Tally()
-        self.progress = Progress()
+        self.progress = RunProgress()
         self.tally = Tally()
         self.result: Evaluated | None = None
 
@@ -168,7 +168,7 @@ class Trainer:
                 self._stop()
                 return False
             evaluated = self.result
-        self.progress = Progress(epoch=epoch, step=self.progress.step)
+        self.progress = RunProgress(epoch=epoch, step=self.progress.step)
         if is_last or epoch % run.save_every == 0:
             self._save(evaluated=evaluated)
         return True

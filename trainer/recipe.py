@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config import AugmentConfig, DataConfig
+from trainer.optim import OptimConfig
 from trainer.schedule import ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """Which network; None takes the value that the model was published with."""
+    """Which network; None takes the value that the model was published with.
+
+    It stands here and not beside `models.build`, whose import takes seconds: a mistake in a recipe
+    is told before.
+    """
 
     name: str
     """A name in timm's registry, where ours are registered too."""
@@ -50,31 +55,6 @@ class BatchConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019); biases and one-dimensional weights are not decayed."""
-
-    lr: float
-    """Peak learning rate for the global batch as it is: nothing is scaled behind your back."""
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    clip_norm: float = 0.0
-    """Largest gradient norm; 0 does not clip."""
-    decay_all: bool = False
-    """Decay biases and norms too, as the ConvMixer family's CIFAR recipe does."""
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "eps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be in [0, 1), got {list(self.betas)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

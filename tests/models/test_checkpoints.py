@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint_files import CheckpointError, read_weights
+from models.checkpoint_files import WeightsError, read_weights
 from models.checkpoints import convert
 from tests.support import authors_weights
 from tests.support.small_checkpoints import NAME, assert_same, save, weights_of
@@ -139,7 +139,7 @@ class Executed:
 )
 def test_arbitrary_objects_are_refused(weights, hostile, what, tmp_path, capsys):
     path = save({"state_dict": weights, "args": hostile}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=rf"a\.pth: refused, because it holds .* type {what}"):
+    with pytest.raises(WeightsError, match=rf"a\.pth: refused, because it holds .* type {what}"):
         read_weights(path)
     assert "this ran" not in capsys.readouterr().out
 
@@ -154,7 +154,7 @@ def test_arbitrary_objects_are_refused(weights, hostile, what, tmp_path, capsys)
     ],
 )
 def test_what_is_no_checkpoint_is_refused(content, message, tmp_path):
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(WeightsError, match=message):
         read_weights(save(content, tmp_path / "a.pth"))
 
 
@@ -164,7 +164,7 @@ def test_what_is_no_checkpoint_is_refused(content, message, tmp_path):
 )
 def test_damaged_files_are_refused(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"{re.escape(name)}: "):
+    with pytest.raises(WeightsError, match=rf"{re.escape(name)}: "):
         read_weights(tmp_path / name)
 
 
@@ -184,7 +184,7 @@ def test_safetensors_need_not_be_called_so(weights, tmp_path):
 
 def test_raw_weights_that_are_not_there_are_not_offered(weights, tmp_path):
     path = save({"state_dict_ema": weights}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"a moving average alone, state_dict_ema; take it"):
+    with pytest.raises(WeightsError, match=r"a moving average alone, state_dict_ema; take it"):
         read_weights(path, raw=True)
 
 
@@ -200,7 +200,7 @@ def test_a_model_trained_with_other_arguments_is_converted_with_them(tmp_path):
     arguments = {"generator": "random", "reweight": False}
     model = timm.create_model(NAME, **arguments)
     stored = read_weights(save(model.state_dict(), tmp_path / "a.pth"))
-    with pytest.raises(CheckpointError, match=r"other arguments .* arguments=\{"):
+    with pytest.raises(WeightsError, match=r"other arguments .* arguments=\{"):
         convert(stored, NAME)
     assert_same(convert(stored, NAME, arguments=arguments)[0], model.state_dict())
 
@@ -216,7 +216,7 @@ def test_one_block_of_another_grid_is_misshapen_and_all_are_resampled_aloud(tmp_
     weights["network.1.0.attn.mlp_h.weight"] = torch.randn(432, 432)
     stored = read_weights(save(weights, tmp_path / "b.pth"))
     with pytest.raises(
-        CheckpointError, match=r"1 of another shape \(network\.1\.0\.attn\.mlp_h\.weight"
+        WeightsError, match=r"1 of another shape \(network\.1\.0\.attn\.mlp_h\.weight"
     ):
         convert(stored, name, arguments=arguments)
 
@@ -225,7 +225,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(weights, tmp_path):
     wrong = {key: value for key, value in weights.items() if not key.startswith("norm.")}
     wrong["extra.weight"] = torch.zeros(1)
     wrong["network.0.0.mlp.fc1.weight"] = torch.zeros(5, 64)
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(WeightsError) as refused:
         convert(read_weights(save(wrong, tmp_path / "a.pth")), NAME)
     said = str(refused.value)
     assert said.startswith(f"{tmp_path / 'a.pth'} is not a checkpoint of dynamixer_nano: ")
@@ -236,7 +236,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(weights, tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(weights, tmp_path):
     stored = read_weights(save(weights, tmp_path / "a.pth"))
-    with pytest.raises(CheckpointError, match=r"not a checkpoint of splitmixer_i_256_8: .* more\)"):
+    with pytest.raises(WeightsError, match=r"not a checkpoint of splitmixer_i_256_8: .* more\)"):
         convert(stored, "splitmixer_i_256_8")
-    with pytest.raises(CheckpointError, match="unknown variant 'dynamixer_micro'; did you mean"):
+    with pytest.raises(WeightsError, match="unknown variant 'dynamixer_micro'; did you mean"):
         convert(stored, "dynamixer_micro")

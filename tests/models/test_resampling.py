@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from models.checkpoint_files import CheckpointError, Stored
+from models.checkpoint_files import Stored, WeightsError
 from models.checkpoints import convert
 from models.layers.adaptive_mixing import AdaptiveMixing
 from models.layers.mixing_matrices import make_op
@@ -124,9 +124,7 @@ def test_a_bank_of_a_window_that_cannot_be_square_is_refused_in_words():
         square.load_state_dict(wide.state_dict())
     stored = Stored(path=Path("a.pth"), entry="", weights=wide.state_dict())
     arguments = {"depths": (1, 1, 1, 1)}
-    with pytest.raises(
-        CheckpointError, match=r"a\.pth does not fit amixer_t of .*only those of sq"
-    ):
+    with pytest.raises(WeightsError, match=r"a\.pth does not fit amixer_t of .*only those of sq"):
         convert(stored, "amixer_t", arguments=arguments)
 
 

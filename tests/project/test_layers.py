@@ -21,7 +21,6 @@ LEVELS = {
     "pipeline.loaders": 3,
     "trainer": 4,
     "trainer.recipe": 5,
-    "trainer.optim": 6,
     "trainer.engine": 7,
     "trainer.run_folder": 6,
     "trainer.zero_state": 8,

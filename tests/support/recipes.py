@@ -1,6 +1,7 @@
 """A small recipe, for tests of what stands around it."""
 
-from trainer.recipe import BatchConfig, ModelConfig, OptimConfig, Recipe
+from trainer.optim import OptimConfig
+from trainer.recipe import BatchConfig, ModelConfig, Recipe
 from trainer.schedule import ScheduleConfig
 
 

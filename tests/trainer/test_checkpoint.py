@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainer import checkpoint
-from trainer.checkpoint import CheckpointError, Meta, Progress, Tally
+from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
 from trainer.events import Evaluated
 from trainer.zero_state import TrainingState
 
@@ -24,7 +24,7 @@ def meta(step: int, top1: float | None = None) -> Meta:
     if top1 is not None:
         result = Evaluated(step=step, epoch=0, top1=top1, top5=top1, count=1, ema=False)
     return Meta(
-        progress=Progress(epoch=1, step_in_epoch=2, step=step),
+        progress=RunProgress(epoch=1, step_in_epoch=2, step=step),
         results_fingerprint="r",
         data_fingerprint="d",
         tally=Tally(images=5),

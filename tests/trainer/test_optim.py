@@ -3,8 +3,7 @@
 import pytest
 
 from models.build import build_model
-from trainer.optim import parameter_groups
-from trainer.recipe import OptimConfig
+from trainer.optim import OptimConfig, parameter_groups
 
 
 @pytest.mark.parametrize("name", ["dynamixer_nano", "amixer_deit_s"])

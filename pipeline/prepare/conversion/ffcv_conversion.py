@@ -13,7 +13,7 @@ from pipeline.prepare.conversion.plan import Plan, PlanConfig, plan_shards
 from pipeline.prepare.conversion.run import RunJobs
 from pipeline.prepare.writers.ffcv_config import MIN_PAGE_BYTES, FfcvConfig
 from pipeline.prepare.writers.ffcv_library import ENCODER
-from pipeline.prepare.writers.ffcv_writer import _encode, _Encoded, write_ffcv
+from pipeline.prepare.writers.ffcv_writer import EncodedEntry, encode_entry, write_ffcv
 from pipeline.prepare.writers.job import Progress, ShardJob, entries
 
 
@@ -39,8 +39,8 @@ class FfcvConversion(Conversion):
     def planned_bytes(self) -> int:
         """Return the size of the file, estimated from images all over the source."""
         job = self.some_job()
-        encoded = (_encode(job, self.beton, entry) for entry in entries(job))
-        sizes = [len(found.image.data) for found in encoded if isinstance(found, _Encoded)]
+        encoded = (encode_entry(job, self.beton, entry) for entry in entries(job))
+        sizes = [len(found.image.data) for found in encoded if isinstance(found, EncodedEntry)]
         return int(np.mean(sizes) * len(self.scan)) + 2 * MIN_PAGE_BYTES if sizes else 0
 
     def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:

@@ -90,7 +90,7 @@ def _write_until_it_fits(
     page_bytes = _page_for(min(largest, MAX_PAGE_BYTES))
     records, known = _Records(len(job.labels)), 0
     while True:
-        images = _images(job, records, progress, partial(_encode, job, config), threads)
+        images = _images(job, records, progress, partial(encode_entry, job, config), threads)
         count = len(job.labels) - known
         try:
             # Decoding silences warnings, which threads that overlap do not undo; this does.
@@ -118,13 +118,16 @@ def _page_for(size_bytes: int) -> int:
     return max(MIN_PAGE_BYTES, 1 << (size_bytes - 1).bit_length())
 
 
-class _Encoded(NamedTuple):
+class EncodedEntry(NamedTuple):
+    """An image as the file has it, and what the index says of it."""
+
     image: StoredImage
     crc32: int
     notes: int
 
 
-def _encode(job: ShardJob, config: FfcvConfig, entry: Entry) -> _Encoded | Problem:
+def encode_entry(job: ShardJob, config: FfcvConfig, entry: Entry) -> EncodedEntry | Problem:
+    """Return the image of `entry` as it is to be stored, or why there is none."""
     try:
         data, header, notes = load(job, entry)
         image = encode(data, header, entry.key, config)
@@ -132,14 +135,14 @@ def _encode(job: ShardJob, config: FfcvConfig, entry: Entry) -> _Encoded | Probl
             raise UnusableImageError("too large for FFCV", f"{len(image.data)} bytes")
     except UnusableImageError as error:
         return Problem(error.kind, entry.location, str(error))
-    return _Encoded(image, zlib_ng.crc32(image.data.data), int(notes))
+    return EncodedEntry(image, zlib_ng.crc32(image.data.data), int(notes))
 
 
 def _images(
     job: ShardJob,
     records: _Records,
     progress: Progress,
-    encode_one: "partial[_Encoded | Problem]",
+    encode_one: "partial[EncodedEntry | Problem]",
     threads: int,
 ) -> Generator[tuple[StoredImage, int]]:
     """Yield the images in order, encoded by threads, and record them; known problems are left out.
@@ -161,14 +164,14 @@ def _images(
 def _in_order(
     pool: ThreadPoolExecutor,
     items: Iterator[tuple[int, Entry]],
-    encode_one: "partial[_Encoded | Problem]",
+    encode_one: "partial[EncodedEntry | Problem]",
     *,
     ahead: int,
-) -> Iterator[tuple[tuple[int, Entry], _Encoded | Problem]]:
+) -> Iterator[tuple[tuple[int, Entry], EncodedEntry | Problem]]:
     """Yield each item with what it becomes; `ahead` chunks of them are in work or waiting."""
-    waiting: deque[tuple[list[tuple[int, Entry]], Future[list[_Encoded | Problem]]]] = deque()
+    waiting: deque[tuple[list[tuple[int, Entry]], Future[list[EncodedEntry | Problem]]]] = deque()
 
-    def encode_chunk(chunk: list[tuple[int, Entry]]) -> list[_Encoded | Problem]:
+    def encode_chunk(chunk: list[tuple[int, Entry]]) -> list[EncodedEntry | Problem]:
         return [encode_one(entry) for _, entry in chunk]
 
     try:

@@ -1,0 +1,26 @@
+"""What the pipeline has to make of images, for a given model."""
+
+from torch import nn
+
+from models.build import input_config
+from pipeline.config import InputSpec
+from trainer.yaml_config import ConfigError
+
+
+def input_spec(model: nn.Module) -> InputSpec:
+    """Return the input that `model` was built for.
+
+    Raises:
+        ConfigError: if it is not square.
+    """
+    config = input_config(model)
+    height, width = config.size
+    if height != width:
+        raise ConfigError(f"model.name: takes {height}x{width} images; only square ones are made")
+    return InputSpec(
+        size=height,
+        mean=config.mean,
+        std=config.std,
+        crop_pct=config.crop_pct,
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+    )
