@@ -20,7 +20,7 @@ import pipeline
 from pipeline.errors import DataError
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.scan import Scan
-from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, STATE_FOLDER
+from pipeline.formats.shard_folder import MANIFEST_NAME, state_of_folder
 from pipeline.prepare.checking.check_images import check_images, folder_jobs
 from pipeline.prepare.checking.mend import FolderResult, ShardCheck, as_dicts
 from pipeline.prepare.conversion.manifest import read_manifest, software
@@ -121,17 +121,18 @@ def _check(folder: Path, arguments: argparse.Namespace) -> FolderResult:
 
 def _refuse_unfinished(folder: Path) -> None:
     """Refuse a folder of shards that has no manifest."""
-    if (folder / STATE_FOLDER).is_dir():
+    state = state_of_folder(folder)
+    if state.is_unfinished:
         raise DataError(
             f"{folder}: its conversion is not finished; run tools/make_shards.py again with the"
             " same arguments, and it goes on (if it is run in parts: all of them, then --merge)"
         )
-    if (folder / INDEX_NAME).exists():
+    if state.has_index:
         raise DataError(
             f"{folder}: {MANIFEST_NAME} is missing, against which all else is checked; restore it"
             " from a copy; if there is none, remove the folder and run tools/make_shards.py again"
         )
-    if any(folder.glob("*.tar*")) or any(folder.glob("*.beton")):
+    if state.shards:
         raise DataError(
             f"{folder}: holds shards but no {MANIFEST_NAME}: another program made them, which"
             " check_data knows nothing of; tools/make_shards.py converts .beton files"

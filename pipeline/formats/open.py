@@ -1,19 +1,24 @@
 """Opens a split for whoever reads samples: finds out which format lies there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipeline.config import DataConfig
-    from pipeline.formats.source import Source
+from pipeline.config import DataConfig
+from pipeline.errors import DataError
+from pipeline.formats.ffcv_source import FfcvSource
+from pipeline.formats.folder_source import FolderSource
+from pipeline.formats.remote_source import RemoteShardSource
+from pipeline.formats.shard_cache import cache_config
+from pipeline.formats.shard_folder import INDEX_NAME, state_of_folder
+from pipeline.formats.shard_source import ShardSource
+from pipeline.formats.source import Source
 
 
-def open_split(data: "DataConfig", split: str) -> "Source":
+def open_split(data: DataConfig, split: str) -> Source:
     """Open a split of the data that a recipe names. Raises as `open_source` does."""
     return open_source(f"{data.root.rstrip('/')}/{split}", data)
 
 
-def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
+def open_source(path: str | Path, data: DataConfig | None = None) -> Source:
     """Open the data set at `path`: a folder of class folders, of shards, or with an FFCV file.
 
     A URL (s3://, gs://, http://, https://) is of a folder of shards, for which `data` names
@@ -25,18 +30,7 @@ def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
     Raises:
         DataError: if there is nothing that can be read, with the reason.
     """
-    # The formats are imported when they are needed, so that this package costs nothing.
-    from pipeline.errors import DataError
-    from pipeline.formats.ffcv_source import FfcvSource
-    from pipeline.formats.folder_source import FolderSource
-    from pipeline.formats.shard_folder import INDEX_NAME, STATE_FOLDER
-    from pipeline.formats.shard_source import ShardSource
-
     if "://" in str(path):
-        from pipeline.config import DataConfig
-        from pipeline.formats.remote_source import RemoteShardSource
-        from pipeline.formats.shard_cache import cache_config
-
         return RemoteShardSource(str(path), cache_config(data or DataConfig()))
     path = Path(path)
     if beton := _find_ffcv(path):
@@ -47,14 +41,15 @@ def open_source(path: str | Path, data: "DataConfig | None" = None) -> "Source":
         raise DataError(
             f"{path}: a file; expected a folder of shards or of class folders, or a .beton"
         )
-    if (path / INDEX_NAME).exists():
+    state = state_of_folder(path)
+    if state.has_index:
         return ShardSource(path)
-    if shards := sorted(path.glob("*.tar")) or sorted(path.glob("*.tar.part")):
+    if state.shards:
         raise DataError(
-            f"{path}: holds shards ({shards[0].name}, ...) but no {INDEX_NAME}: the conversion is"
+            f"{path}: holds shards ({state.shards[0]}, ...) but no {INDEX_NAME}: the conversion is"
             " not finished, or another program made them. Run tools/make_shards.py (again)"
         )
-    if (path / STATE_FOLDER).is_dir():
+    if state.is_unfinished:
         raise DataError(f"{path}: the conversion is not finished; run tools/make_shards.py again")
     if (path / "train").is_dir():
         raise DataError(f"{path}: holds splits; open one of them, such as {path / 'train'}")
@@ -70,8 +65,6 @@ def _find_ffcv(path: Path) -> Path | None:
         return beside if beside.is_file() else None
     inside = sorted(path.glob("*.beton"))
     if len(inside) > 1:
-        from pipeline.errors import DataError
-
         names = ", ".join(file.name for file in inside)
         raise DataError(f"{path}: holds several FFCV files ({names}); open one of them")
     return inside[0] if inside else None

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -263,5 +264,5 @@ def _ffcv_configs(
         return FfcvConfig(mode=mode, **given), writing
     if arguments.quality:
         given["quality"] = arguments.quality
-    arguments_without = argparse.Namespace(**{**vars(arguments), "quality": 0})
-    return FfcvConfig(mode=mode, **given), write_config(arguments_without)
+    kept = replace(writing.images, recode=replace(writing.images.recode, quality=0))
+    return FfcvConfig(mode=mode, **given), replace(writing, images=kept)

@@ -41,8 +41,13 @@ class CheckJob:
     facts: FileFacts
     deep: bool
     """Decode every image, and read every label member."""
-    has_index: bool
-    """Whether there is an index that the manifest proves right."""
+    index_sha256: str
+    """Of the index, which the manifest proves right; empty if there is none such."""
+
+    @property
+    def has_index(self) -> bool:
+        """Whether it is known what each sample is to be."""
+        return self.index_sha256 != ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +75,9 @@ class CheckedShard:
 
 def check_jobs(folder: Path, manifest: Manifest, *, deep: bool, has_index: bool) -> list[CheckJob]:
     """Return what has to be checked, shard by shard."""
-    _index.cache_clear()  # it may have been mended since
+    proved = manifest["index"]["sha256"] if has_index else ""
     return [
-        CheckJob(folder=folder, number=number, facts=facts, deep=deep, has_index=has_index)
+        CheckJob(folder=folder, number=number, facts=facts, deep=deep, index_sha256=proved)
         for number, facts in enumerate(manifest["shards"])
     ]
 
@@ -139,13 +144,14 @@ def _sha256(content: memoryview, progress: Progress) -> str:
 
 
 @lru_cache(maxsize=1)
-def _index(folder: Path) -> Index:
+def _index(folder: Path, sha256: str) -> Index:
+    """Read an index once in each process; by `sha256`, since it may have been mended since."""
     return read_index(folder)
 
 
 def _rows(job: CheckJob) -> Iterator[dict[str, int | str]]:
     """Yield the index's rows of the shard, in storage order."""
-    index = _index(job.folder)
+    index = _index(job.folder, job.index_sha256)
     rows = np.flatnonzero(index.column("shard") == job.number)
     rows = rows[np.argsort(index.column("offset")[rows])]
     yield from index.table.take(rows).to_pylist()
@@ -176,7 +182,7 @@ def _check_sample(job: CheckJob, content: memoryview, row: dict[str, int | str])
     if name.rpartition(".")[0] != row["key"]:
         raise ValueError(f"the tar has {name!r} there")
     data = bytes(content[offset : offset + length])
-    if _index(job.folder).has_checksums and zlib_ng.crc32(data) != row["crc32"]:
+    if _index(job.folder, job.index_sha256).has_checksums and zlib_ng.crc32(data) != row["crc32"]:
         raise ValueError("the image's checksum does not hold")
     after = offset + length + -length % BLOCK
     labels = label_members(label).blocks(key)

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import OutputError
-from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, STATE_FOLDER
+from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME, STATE_FOLDER, state_of
 from pipeline.prepare.conversion.conversion import Conversion, resume_key
 from pipeline.prepare.conversion.parts import COUNT_NAME, WHOLE, Part, read_count
-from pipeline.prepare.conversion.run import STATE_NAME, other_content
+from pipeline.prepare.conversion.run import STATE_NAME, refuse_other_content
 from pipeline.prepare.writers.shard_record import make_empty
 from pipeline.storage.files import write_atomically
 from pipeline.storage.locks import locked
@@ -74,9 +74,7 @@ def _staging_held(folder: Path, remote: RemoteFolder) -> Iterator[None]:
 
 
 def _refuse_other_content(remote: RemoteFolder, sizes: dict[str, int]) -> None:
-    is_ours = MANIFEST_NAME in sizes or any(p.startswith(f"{STATE_FOLDER}/") for p in sizes)
-    if sizes and not is_ours:
-        raise other_content(remote.url)
+    refuse_other_content(state_of({path.partition("/")[0] for path in sizes}), remote.url)
 
 
 def _fetch_state(remote: RemoteFolder, folder: Path, conversion: Conversion, part: Part) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
 from pipeline.formats.index import ShardEntry, write_index
-from pipeline.formats.shard_folder import MANIFEST_NAME, STATE_FOLDER
+from pipeline.formats.shard_folder import MANIFEST_NAME, STATE_FOLDER, FolderState, state_of_folder
 from pipeline.prepare.conversion.conversion import Conversion, resume_key
 from pipeline.prepare.conversion.manifest import (
     Manifest,
@@ -135,21 +135,22 @@ def check_output(conversion: Conversion) -> Manifest | None:
         OutputError, UnusableInputError: as `convert` does.
     """
     if (manifest := find_finished(conversion)) is None:
-        _refuse_other_content(conversion.folder)
+        refuse_other_content(state_of_folder(conversion.folder), str(conversion.folder))
         path = conversion.folder / STATE_FOLDER / STATE_NAME
         if path.exists():
             _refuse_other_state(conversion, path)
     return manifest
 
 
-def _refuse_other_content(folder: Path) -> None:
-    if folder.exists() and not (folder / STATE_FOLDER).exists() and any(folder.iterdir()):
-        raise other_content(str(folder))
+def refuse_other_content(state: FolderState, place: str) -> None:
+    """Refuse an output that holds something, and no conversion.
 
-
-def other_content(place: str) -> OutputError:
-    """Return what to say of an output that holds something, and no conversion."""
-    return OutputError(
+    Raises:
+        OutputError: naming the `place`.
+    """
+    if state.is_empty or state.is_unfinished or state.has_manifest:
+        return
+    raise OutputError(
         f"{place}: is not empty, and there is no conversion in it to go on with; choose another"
         f" --output; or, if it holds shards without their {MANIFEST_NAME}, restore that from a"
         " copy, or remove the folder"
@@ -169,7 +170,7 @@ def _claimed(conversion: Conversion, part: Part) -> Iterator[None]:
     """Hold the output folder, and see that its state, if any, is of this conversion."""
     folder = conversion.folder
     state = folder / STATE_FOLDER
-    _refuse_other_content(folder)
+    refuse_other_content(state_of_folder(folder), str(folder))
     state.mkdir(parents=True, exist_ok=True)
 
     def check_state() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import DataError
 from pipeline.formats.class_folders import class_names, scan_class_folders
 from pipeline.formats.scan import Scan
-from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME
+from pipeline.formats.shard_folder import MANIFEST_NAME, state_of_folder
 from pipeline.prepare.layouts.cifar import KINDS, scan_cifar
 from pipeline.prepare.layouts.converted import scan_ffcv, scan_remote_shards, scan_shards
 from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
@@ -149,7 +149,7 @@ def _converted(source: Path, classes: Sequence[str] | None) -> Layout | None:
     for split in SPLITS:
         if beton := _ffcv_of(source, split):
             there[split] = partial(scan_ffcv, beton, given)
-        elif (source / split / INDEX_NAME).exists():
+        elif state_of_folder(source / split).has_index:
             there[split] = partial(scan_shards, source / split)
     return Layout(f"{source}, converted", there) if there else None
 
