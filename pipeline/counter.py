@@ -7,6 +7,7 @@ are used, so the numbers are the same on every machine and with every version of
 """
 
 from enum import IntEnum
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,32 @@ class Stream(IntEnum):
     NOISE = 6
     MIX = 7
     NOISE_BANK = 8
+    OPERATION = 9
+    APPLY = 10
+    MAGNITUDE = 11
+    SIGN = 12
+    FILTER = 13
+    BLUR_RADIUS = 14
+    CHAIN_DEPTH = 15
+    CHAIN_WEIGHT = 16
+    JITTER_APPLY = 17
+    JITTER_ORDER = 18
+    JITTER_FACTOR = 19
+    GRAYSCALE = 20
+    BLUR = 21
+    VERTICAL_FLIP = 22
+    PADDED_CROP = 23
+    ERASE_COUNT = 24
+    ERASE_MORE = 25
+    ERASE_COLOR = 26
+
+
+class DrawKey(TypedDict):
+    """The arguments that all draws of B samples share."""
+
+    seed: int
+    epoch: int
+    samples: NDArray[np.int64]
 
 
 def random_bits(
