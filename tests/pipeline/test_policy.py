@@ -133,7 +133,7 @@ def test_the_operations_are_all_of_timms():
 
 
 REFUSED = {
-    "random-m9": "unknown policy 'random'; known are rand, original, originalr, v0, v0r, 3a, augmix",
+    "random-m9": "unknown policy 'random'; known are rand, original, originalr, v0, v0r, 3a",
     "": "unknown policy ''",
     "rand-m9-mstd0.5-inc1-x2": "unknown option 'x2'; known are n .*; m .*; mstd .*; t ",
     "rand-w0": "unknown option 'w0'",
