@@ -216,9 +216,9 @@ def test_augmix_draws_as_timm(text):
         if their_args[name][0] is not None:
             assert_same_numbers(our_args[name], their_args[name], f"arguments of {name}")
     weights = np.array(weights)
-    for chain in range(width):
+    for index in range(width):
         assert (
-            scipy.stats.ks_2samp(mixed.weights[:, chain], weights[:, chain]).pvalue > SIGNIFICANCE
+            scipy.stats.ks_2samp(mixed.weights[:, index], weights[:, index]).pvalue > SIGNIFICANCE
         )
     largest = mixed.weights.max(axis=1), weights.max(axis=1)
     assert scipy.stats.ks_2samp(*largest).pvalue > SIGNIFICANCE
