@@ -39,6 +39,7 @@ Epoch = Callable[[int], Iterator[int]]
 def ours(data: Path, loader: str) -> Epoch:
     import torch
 
+    from pipeline.augment.config import AugmentConfig
     from pipeline.batch import Placement
     from pipeline.config import DataConfig, InputSpec
     from pipeline.formats.open import open_source
@@ -48,6 +49,7 @@ def ours(data: Path, loader: str) -> Epoch:
     built = build_loader(
         open_source(data),
         data=DataConfig(loader="dali" if loader == "dali" else "reference", threads=THREADS),
+        augment=AugmentConfig(),
         spec=InputSpec(size=SIZE, mean=mean, std=std, crop_pct=0.875, interpolation="bilinear"),
         batch_size=BATCH,
         accumulation=1,

@@ -24,9 +24,10 @@ class Batch:
     Attributes:
         images: (B, 3, H, W) uint8, channels-last strides.
         labels: (B,) int64, `IGNORE_LABEL` where padded.
-        samples: (B,) int64 indices into the source, `order.NO_SAMPLE` where padded. They stay in
-            host memory on every device: they key the draws of the batch transform, which are made
-            there, and fetching them back would stop the device.
+        samples: (B,) int64 indices into the source, `order.NO_SAMPLE` where padded; where
+            augmentation is repeated, numbers of draws (`order.sample_of`). They stay in host memory
+            on every device: they key the draws of the batch transform, which are made there, and
+            fetching them back would stop the device.
     """
 
     images: Tensor
@@ -56,8 +57,9 @@ class Loader(Protocol):
     2. Elasticity. The set of samples that makes up optimizer step t, and each one's pixels, are
        the same for every world size and accumulation that give the same global batch.
     3. Length. Every rank yields exactly as many batches as every other.
-    4. Coverage. Training: no sample twice in an epoch over all ranks. Evaluation: every sample
-       exactly once; the tail is padded with IGNORE_LABEL, so shapes stay fixed.
+    4. Coverage. Training: no sample twice in an epoch over all ranks, and no draw of it twice where
+       augmentation is repeated. Evaluation: every sample exactly once; the tail is padded with
+       IGNORE_LABEL, so shapes stay fixed.
     5. Layout. As in `Batch`; images and labels on the placement's device.
     6. Lifetime. A batch may be overwritten by the next step of the iterator: use it or copy it.
     7. Errors. An unreadable sample raises DataError naming its key and file, or, where the recipe

@@ -3,22 +3,49 @@
 Errors are plain `ValueError`s without a path; `trainer.yaml_config` puts the section in front.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
 
+def refuse_idle(section: object, names: tuple[str, ...], *, where: bool, needs: str) -> None:
+    """Refuse values that would be ignored.
+
+    Args:
+        section: a configuration.
+        names: fields that act in some settings only.
+        where: whether they do here; if not, they must have their defaults.
+        needs: the setting in which they act.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for field_ in dataclasses.fields(section):  # pyright: ignore[reportArgumentType] # a dataclass
+        value = getattr(section, field_.name)
+        if field_.name in names and not where and value != field_.default:
+            raise ValueError(f"{field_.name} {value!r} has no effect without {needs}; leave it out")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CropConfig:
-    """The random resized crop and flip of training images (Szegedy et al. 2015)."""
+    """Which part of a training image is used, and its flips."""
 
+    mode: Literal["rrc", "pad", "whole"] = "rrc"
+    """`rrc` is the random resized crop (Szegedy et al. 2015). `whole` resizes the whole image to
+    the square of the input, whatever its shape; `pad` then shifts it by up to `padding` pixels
+    within black, as recipes for CIFAR crop from a padded image."""
     scale: tuple[float, float] = (0.08, 1.0)
-    """Range of the crop's share of the image's area."""
+    """Range of the crop's share of the image's area (`rrc`)."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's aspect ratio, width / height."""
+    """Range of the crop's aspect ratio, width / height (`rrc`)."""
+    padding: int = 4
+    """Pixels of the input added on each side (`pad`)."""
     interpolation: Literal["bilinear", "bicubic", "random"] = "bilinear"
     """`random` draws bilinear or bicubic for each image."""
     hflip: float = 0.5
     """Probability of a horizontal flip."""
+    vflip: float = 0.0
+    """Probability of a vertical flip."""
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -27,8 +54,17 @@ class CropConfig:
         low, high = self.ratio
         if not 0 < low <= high:
             raise ValueError(f"ratio must satisfy 0 < low <= high, got {list(self.ratio)}")
-        if not 0 <= self.hflip <= 1:
-            raise ValueError(f"hflip must be a probability in [0, 1], got {self.hflip}")
+        for name in ("hflip", "vflip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"{name} must be a probability in [0, 1], got {getattr(self, name)}"
+                )
+        if self.padding < 1:
+            raise ValueError(
+                f"padding must be >= 1 pixel, got {self.padding}; mode 'whole' does not shift"
+            )
+        refuse_idle(self, ("scale", "ratio"), where=self.mode == "rrc", needs="mode 'rrc'")
+        refuse_idle(self, ("padding",), where=self.mode == "pad", needs="mode 'pad'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,38 +101,6 @@ class DataConfig:
             raise ValueError(f"threads must be >= 0 (0: share the cores), got {self.threads}")
         if self.window < 0:
             raise ValueError(f"window must be >= 0 (0: the whole data set), got {self.window}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentConfig:
-    """Training augmentation of whole batches. A probability or alpha of 0 turns one off."""
-
-    erase: float = 0.0
-    """Probability that a random box of an image is erased (Zhong et al. 2017)."""
-    mixup: float = 0.0
-    """Alpha of the Beta distribution of the mixing weight (Zhang et al. 2018)."""
-    cutmix: float = 0.0
-    """Alpha of the Beta distribution of the pasted share (Yun et al. 2019)."""
-    switch: float = 0.5
-    """Probability of cutmix where both are on."""
-    mix_mode: Literal["pair", "batch"] = "pair"
-    """`pair` mixes neighbours in the global order, the same on any number of ranks. `batch` draws
-    one weight for each micro-batch and mixes it with its reverse, as timm does."""
-    smoothing: float = 0.0
-    """Label smoothing: the share of the target spread over all classes."""
-
-    def __post_init__(self) -> None:
-        for name in ("erase", "switch"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a probability, got {getattr(self, name)}")
-        for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name} must be >= 0 (alpha of a Beta distribution; 0 turns it off),"
-                    f" got {getattr(self, name)}"
-                )
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), got {self.smoothing}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,8 @@ from pipeline.counter import Stream, random_bits
 
 NO_SAMPLE = -1
 """Stands in the place of a sample where the last evaluation batches are padded."""
+_DRAW_UNIT = 2**40
+"""Draw r of a sample has the number sample + r * this."""
 
 
 def epoch_order(
@@ -41,6 +43,34 @@ def epoch_order(
     shards = np.argsort(_sort_keys(Stream.SHARDS, len(sizes), seed=seed, epoch=epoch))
     turn[shards] = np.arange(len(sizes))
     return np.lexsort((keys, np.repeat(turn // window, sizes)))
+
+
+def repeated(order: NDArray[np.int64], *, repeats: int, global_size: int) -> NDArray[np.int64]:
+    """Return as many draws as there are samples, with `repeats` of each sample that comes up.
+
+    The epoch's order with each sample repeated in place, cut to its length, as DeiT's sampler has
+    it (Touvron et al. 2021). Within each optimizer step all first draws then come first, so that
+    neighbours, and the images of a rank, are different ones.
+
+    Args:
+        order: from `epoch_order`.
+        repeats: draws of each sample.
+        global_size: images of an optimizer step.
+
+    Returns:
+        Numbers of draws; `sample_of` gives the samples. First draws have the number of the sample.
+    """
+    if repeats == 1:
+        return order
+    position = np.arange(len(order))
+    draw = position % repeats
+    turn = np.lexsort((position, draw, position // global_size))
+    return (order[position // repeats] + draw * _DRAW_UNIT)[turn]
+
+
+def sample_of(draws: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sample of each draw; `NO_SAMPLE` stays."""
+    return np.where(draws < 0, draws, draws % _DRAW_UNIT)
 
 
 def num_rank_batches(

@@ -78,6 +78,7 @@ def training_batch(recipe: Recipe, *, epoch: int, number: int) -> TrainingBatch:
     loader = build_loader(
         source,
         data=recipe.data,
+        augment=recipe.augment,
         spec=spec,
         batch_size=recipe.batch.per_gpu,
         accumulation=1,

@@ -184,6 +184,7 @@ def _loader(
     return build_loader(
         source,
         data=recipe.data,
+        augment=recipe.augment,
         spec=spec,
         batch_size=plan.per_gpu if training else recipe.batch.evaluation or plan.per_gpu,
         accumulation=plan.accumulation if training else 1,

@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config import AugmentConfig, DataConfig
+from pipeline.augment.config import AugmentConfig
+from pipeline.config import DataConfig
 from trainer.optim import OptimConfig
 from trainer.schedule import ScheduleConfig
 

@@ -1,9 +1,8 @@
 """What is done to whole batches, once, on their device: normalise, erase, mix, soften the targets.
 
-The numbers come from `pipeline.augment.draws`, made on the host from `Batch.samples` (which stay
-there) and sent along without waiting; so a batch's pixels depend on nothing but (seed, epoch,
-samples). The formulas are timm's: random erasing with per-pixel noise, mixup and cutmix with label
-smoothing.
+The numbers are draws, made on the host from `Batch.samples` (which stay there) and sent along
+without waiting; so a batch's pixels depend on nothing but (seed, epoch, samples). The formulas are
+timm's: random erasing, mixup and cutmix with label smoothing.
 
 Pixels are processed as (B, H, 3W): rows of channels-last images as they lie in memory. Loops over
 an innermost dimension of three channels would be several times slower on a CPU.
@@ -14,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.augment import draws
+from pipeline.augment.config import AugmentConfig
+from pipeline.augment.erase_draws import erase_boxes, erase_colors, noise_offsets
+from pipeline.augment.mix_draws import mixes
 from pipeline.batch import Batch, send
-from pipeline.config import AugmentConfig, InputSpec
-from pipeline.counter import Stream, uniforms
+from pipeline.config import InputSpec
+from pipeline.counter import DrawKey, Stream, uniforms
 
 _NOISE_STARTS = 2**20
 """Places in the bank of noise where the noise of a sample can start."""
@@ -45,14 +46,15 @@ class BatchTransform:
             dtype: of the images; they are computed in float32.
         """
         self._config = config
-        self._size = spec.size
         self._num_classes = num_classes
         self._seed = seed
         self._dtype = dtype
         std, mean = torch.tensor(spec.std), torch.tensor(spec.mean)
-        self._scale = (1 / (255 * std)).repeat(spec.size)  # (3W,)
-        self._shift = (-mean / std).repeat(spec.size)
-        noise_length = _NOISE_STARTS - 1 + 3 * spec.size**2 if config.erase > 0 else 0
+        self._scale = 1 / (255 * std)
+        self._shift = -mean / std
+        largest = config.resolution.max_res if config.resolution else spec.size
+        has_noise = config.erase > 0 and config.erase_mode == "pixel"
+        noise_length = _NOISE_STARTS - 1 + 3 * largest**2 if has_noise else 0
         self._noise = noise_bank(noise_length, seed=seed)
 
     def train(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
@@ -67,16 +69,17 @@ class BatchTransform:
             targets: (B, num_classes) float32; each row sums to 1.
 
         Raises:
-            ValueError: if pairs are to be mixed in a batch of odd size.
+            ValueError: if neighbours are to be mixed in a batch of odd size.
         """
         self._move_to(batch.images.device)
-        samples = batch.samples.numpy()
+        config = self._config
+        key: DrawKey = {"seed": self._seed, "epoch": epoch, "samples": batch.samples.numpy()}
         pixels = self._normalize(batch.images)
-        targets = soft_targets(batch.labels, self._num_classes, self._config.smoothing)
-        if self._config.erase > 0:
-            pixels = self._erase(pixels, samples, epoch)
-        if self._config.mixup > 0 or self._config.cutmix > 0:
-            pixels, targets = self._mix(pixels, targets, samples, epoch)
+        targets = soft_targets(batch.labels, self._num_classes, config.smoothing)
+        if config.erase > 0:
+            pixels = self._erase(pixels, key)
+        if config.mixes and not 0 < config.mix_off_epoch <= epoch:
+            pixels, targets = self._mix(pixels, targets, key)
         return self._as_images(pixels), targets
 
     def evaluate(self, batch: Batch) -> Tensor:
@@ -85,49 +88,69 @@ class BatchTransform:
         return self._as_images(self._normalize(batch.images))
 
     def _normalize(self, images: Tensor) -> Tensor:
-        return images.permute(0, 2, 3, 1).flatten(2).float().mul_(self._scale).add_(self._shift)
+        scale, shift = (part.repeat(images.shape[3]) for part in (self._scale, self._shift))
+        return images.permute(0, 2, 3, 1).flatten(2).float().mul_(scale).add_(shift)
 
     def _as_images(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self._dtype).unflatten(2, (self._size, 3)).permute(0, 3, 1, 2)
+        return pixels.to(self._dtype).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
 
     def _move_to(self, device: torch.device) -> None:
         self._scale, self._shift = self._scale.to(device), self._shift.to(device)
         self._noise = self._noise.to(device)
 
-    def _erase(self, pixels: Tensor, samples: NDArray[np.int64], epoch: int) -> Tensor:
-        boxes = draws.erase_boxes(
-            self._config.erase, seed=self._seed, epoch=epoch, samples=samples, size=self._size
-        )
-        starts = draws.noise_offsets(_NOISE_STARTS, seed=self._seed, epoch=epoch, samples=samples)
-        hit = np.flatnonzero(boxes[:, 2])
-        rows, boxes, starts = (send(x, pixels.device) for x in (hit, boxes[hit], starts[hit]))
-        noise = self._noise.unfold(0, pixels[0].numel(), 1)[starts]
-        noise = noise.view(-1, *pixels.shape[1:])
-        erased = torch.where(inside(boxes, self._size), noise, pixels[rows])
-        return pixels.index_copy_(0, rows, erased)
+    def _erase(self, pixels: Tensor, key: DrawKey) -> Tensor:
+        """Erase box after box: later ones lie over earlier ones."""
+        size = pixels.shape[1]
+        boxes = erase_boxes(self._config, **key, size=size)
+        content = self._content(key, boxes.shape[1])
+        for number in range(boxes.shape[1]):
+            hit = np.flatnonzero(boxes[:, number, 2])
+            rows, erased, values = (
+                send(x, pixels.device) for x in (hit, boxes[hit, number], content[hit, number])
+            )
+            values = self._fill(values, size)
+            values = torch.where(inside(erased, size), values, pixels[rows])
+            pixels = pixels.index_copy_(0, rows, values)
+        return pixels
 
-    def _mix(
-        self, pixels: Tensor, targets: Tensor, samples: NDArray[np.int64], epoch: int
-    ) -> tuple[Tensor, Tensor]:
-        pairs = self._config.mix_mode == "pair"
-        if pairs and len(samples) % 2:
+    def _content(self, key: DrawKey, boxes: int) -> NDArray[np.generic]:
+        """Return what each box is erased with: (B, boxes) places of noise, or (B, boxes, 3)."""
+        if self._config.erase_mode == "pixel":
+            return noise_offsets(_NOISE_STARTS, **key, boxes=boxes)
+        if self._config.erase_mode == "rand":
+            return erase_colors(**key, boxes=boxes)
+        return np.zeros((len(key["samples"]), boxes, 3), np.float32)
+
+    def _fill(self, content: Tensor, size: int) -> Tensor:
+        """Return (N, H, 3W) pixels, or (N, 1, 3W) where all rows are equal."""
+        if self._config.erase_mode == "pixel":
+            noise = self._noise.unfold(0, 3 * size**2, 1)[content]
+            return noise.view(-1, size, 3 * size)
+        return content.repeat(1, size)[:, None]
+
+    def _mix(self, pixels: Tensor, targets: Tensor, key: DrawKey) -> tuple[Tensor, Tensor]:
+        mode, samples = self._config.mix_mode, key["samples"]
+        if mode != "batch" and len(samples) % 2:
             raise ValueError(
                 f"mixing neighbours needs an even number of images per batch, got {len(samples)};"
                 " change batch.per_gpu, or set augment.mix_mode to 'batch'"
             )
-        drawn = draws.mixes(
+        keyed_by = {"pair": samples[::2], "elem": samples, "batch": samples[:1]}[mode]
+        drawn = mixes(
             self._config,
-            seed=self._seed,
-            epoch=epoch,
-            samples=samples[::2] if pairs else samples[:1],
-            size=self._size,
+            seed=key["seed"],
+            epoch=key["epoch"],
+            samples=keyed_by,
+            size=pixels.shape[1],
         )
         positions = np.arange(len(samples))
-        partners = send(positions ^ 1 if pairs else positions[::-1].copy(), pixels.device)
+        partners = positions[::-1].copy() if mode == "batch" else positions ^ 1
+        partners = send(partners, pixels.device)
         weights, boxes, is_cutmix = (
-            send(part.repeat(2, axis=0) if pairs else part, pixels.device) for part in drawn
+            send(part.repeat(2, axis=0) if mode == "pair" else part, pixels.device)
+            for part in drawn
         )
-        pasted = inside(boxes, self._size)
+        pasted = inside(boxes, pixels.shape[1])
         weight = torch.where(is_cutmix, 1.0, weights)[:, None, None]
         pixels = torch.lerp(pixels[partners], pixels, torch.where(pasted, 0.0, weight))
         return pixels, torch.lerp(targets[partners], targets, weights[:, None])

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment.colour_draws import blur_draws, grayscale_draws, jitter_draws
+from pipeline.augment.config import AugmentConfig
 from pipeline.augment.operations import OperationDraws, joined
 from pipeline.augment.policy import Policy
 from pipeline.augment.policy_draws import Interpolation, MixedDraws, augmix_draws, policy_draws
+from pipeline.config import CropConfig, InputSpec
 from pipeline.counter import DrawKey
 
 _BLACK = (0, 0, 0)
@@ -28,7 +30,7 @@ class ImageAugmentation:
     """Strengths of brightness, contrast, saturation and hue."""
     color_jitter_prob: float = 1.0
     grayscale: float = 0.0
-    blur: float = 0.0
+    gaussian_blur: float = 0.0
     interpolation: Interpolation = "random"
     """Of resampling operations: that of the crop, as in timm."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -37,7 +39,7 @@ class ImageAugmentation:
     @property
     def is_on(self) -> bool:
         """Whether anything is ever done."""
-        return bool(self.policy or any(self.color_jitter) or self.grayscale or self.blur)
+        return bool(self.policy or any(self.color_jitter) or self.grayscale or self.gaussian_blur)
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -58,6 +60,29 @@ class ImageDraws(NamedTuple):
 
     mixed: MixedDraws | None
     chain: OperationDraws
+
+    def rows(self, rows: slice) -> "ImageDraws":
+        """Return the operations of some of the images."""
+        mixed = self.mixed
+        if mixed is not None:
+            weights, shares = mixed.weights[rows], mixed.shares[rows]
+            mixed = MixedDraws(mixed.chains.rows(rows), weights, shares, mixed.blended)
+        return ImageDraws(mixed, self.chain.rows(rows))
+
+
+def image_augmentation(
+    config: AugmentConfig, crop: CropConfig, spec: InputSpec
+) -> ImageAugmentation:
+    """Return what the configuration does to single images."""
+    return ImageAugmentation(
+        policy=config.policy,
+        color_jitter=config.jitter_strengths,
+        color_jitter_prob=config.color_jitter_prob,
+        grayscale=config.grayscale,
+        gaussian_blur=config.gaussian_blur,
+        interpolation=crop.interpolation,
+        mean=spec.mean,
+    )
 
 
 def image_draws(
@@ -81,8 +106,8 @@ def image_draws(
         parts.append(jitter_draws(augmentation.color_jitter, probability=probability, **key))
     if augmentation.grayscale > 0:
         parts.append(grayscale_draws(augmentation.grayscale, **key))
-    if augmentation.blur > 0:
-        parts.append(blur_draws(augmentation.blur, **key))
+    if augmentation.gaussian_blur > 0:
+        parts.append(blur_draws(augmentation.gaussian_blur, **key))
     return ImageDraws(mixed, joined(parts))
 
 

@@ -111,6 +111,10 @@ class OperationDraws(NamedTuple):
     args: NDArray[np.float64]
     filters: NDArray[np.uint8]
 
+    def rows(self, rows: slice) -> "OperationDraws":
+        """Return the operations of some of the images."""
+        return OperationDraws(self.operations[rows], self.args[rows], self.filters[rows])
+
     def where(self, applied: NDArray[np.bool_]) -> "OperationDraws":
         """Return these operations where `applied`, of a shape that fits, and none elsewhere."""
         return OperationDraws(

@@ -95,7 +95,7 @@ class DaliLoader:
                 yield Batch(
                     images=images.permute(0, 3, 1, 2),
                     labels=send(batch.labels, self._device),
-                    samples=torch.from_numpy(batch.indices),
+                    samples=torch.from_numpy(batch.draws),
                 )
 
     def _decode_one_by_one(self, batch: EncodedBatch, error: RuntimeError) -> Tensor:
@@ -240,7 +240,7 @@ def _graph_inputs(
     if batch.crops is None:
         regions = evaluation_regions(batch.samples, spec)
     else:
-        regions = training_regions(*batch.crops)
+        regions = training_regions(batch.crops)
     data = [sample.data for sample in batch.samples]
     codes = np.where(
         regions.bicubic, DALIInterpType.INTERP_CUBIC.value, DALIInterpType.INTERP_LINEAR.value

@@ -11,17 +11,26 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment import draws
+from pipeline.augment.config import AugmentConfig
+from pipeline.augment.crop_draws import Crops, crops
+from pipeline.augment.image_draws import ImageDraws, image_augmentation, image_draws
 from pipeline.batch import IGNORE_LABEL, Placement
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, InputSpec
+from pipeline.counter import DrawKey
 from pipeline.errors import DataError
 from pipeline.formats.source import FollowsOrder, Sample, Source
-from pipeline.order import NO_SAMPLE, epoch_order, num_rank_batches, rank_batches
+from pipeline.order import (
+    NO_SAMPLE,
+    epoch_order,
+    num_rank_batches,
+    rank_batches,
+    repeated,
+    sample_of,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -32,29 +41,25 @@ GRAY = 128
 _PADDING = Sample("", np.full((1, 1, 3), GRAY, np.uint8), IGNORE_LABEL, width=1, height=1)
 
 
-class Crops(NamedTuple):
-    """Draws of a training batch: (B, 4) boxes, (B,) mirrored or not, (B,) bicubic or linear."""
-
-    boxes: NDArray[np.int64]
-    flips: NDArray[np.bool_]
-    bicubic: NDArray[np.bool_]
-
-
 @dataclass(frozen=True, slots=True)
 class EncodedBatch:
     """One micro-batch of one rank, not yet decoded.
 
     Attributes:
-        indices: (B,) of the samples, `NO_SAMPLE` where padded.
+        draws: (B,) numbers of the draws (`order.sample_of`), `NO_SAMPLE` where padded.
         samples: B samples; a gray pixel with `IGNORE_LABEL` where padded.
+        size: height and width that the images are to have.
         crops: None in evaluation.
+        operations: what is done to each image after its crop; None in evaluation.
         replaced: how many samples could not be read and are gray instead.
         error: why nothing could be read; all samples are padding then.
     """
 
-    indices: NDArray[np.int64]
+    draws: NDArray[np.int64]
     samples: list[Sample]
-    crops: Crops | None
+    size: int
+    crops: Crops | None = None
+    operations: ImageDraws | None = None
     replaced: int = 0
     error: DataError | None = None
 
@@ -66,20 +71,33 @@ class EncodedBatch:
     def single(self, position: int) -> "EncodedBatch":
         """Return the batch of the one sample at `position`."""
         only = slice(position, position + 1)
-        crops = self.crops
-        if crops is not None:
-            crops = Crops(crops.boxes[only], crops.flips[only], crops.bicubic[only])
-        return EncodedBatch(self.indices[only], self.samples[only], crops)
+        return EncodedBatch(
+            self.draws[only],
+            self.samples[only],
+            self.size,
+            None if self.crops is None else self.crops.rows(only),
+            None if self.operations is None else self.operations.rows(only),
+        )
 
 
 class EncodedBatches:
-    """The encoded batches of one rank."""
+    """The encoded batches of one rank.
+
+    Attributes:
+        source: the samples.
+        data: how they are read.
+        augmentation: what is done to single training images; it knows the fill colour.
+        batch_size: images of a micro-batch.
+        batches_per_epoch: micro-batches of this rank.
+    """
 
     def __init__(
         self,
         source: Source,
         *,
         data: DataConfig,
+        augment: AugmentConfig,
+        spec: InputSpec,
         batch_size: int,
         accumulation: int,
         placement: Placement,
@@ -89,6 +107,7 @@ class EncodedBatches:
         """Take the arguments of `build_loader`."""
         self.source = source
         self.data = data
+        self.augmentation = image_augmentation(augment, data.crop, spec)
         self.batch_size = batch_size
         self.batches_per_epoch = num_rank_batches(
             len(source),
@@ -103,6 +122,8 @@ class EncodedBatches:
                 f" {placement.world_size} ranks x {batch_size} images x {accumulation}"
                 " accumulated batches; make the batch smaller"
             )
+        self._augment = augment
+        self._spec = spec
         self._accumulation = accumulation
         self._placement = placement
         self._seed = seed
@@ -133,7 +154,7 @@ class EncodedBatches:
             pad=not self._training,
         )
         rest = order[start * self.batch_size * self._placement.world_size :]
-        return self._read_ahead(epoch, blocks, rest)
+        return self._read_ahead(epoch, blocks, sample_of(rest))
 
     def replace_or_raise(self, batch: EncodedBatch, reasons: dict[int, str]) -> int:
         """Decide about images that cannot be decoded; return how many gray ones replace them.
@@ -146,7 +167,7 @@ class EncodedBatches:
             DataError: naming them, unless they are to be replaced.
         """
         lines = [
-            f"{self.source.describe(int(batch.indices[position]))}"
+            f"{self.source.describe(int(sample_of(batch.draws)[position]))}"
             f" (key {batch.samples[position].key}): cannot be decoded: {reason}"
             for position, reason in reasons.items()
         ]
@@ -165,12 +186,14 @@ class EncodedBatches:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         window = self.data.window
-        if self._training:
-            sizes = self.source.shard_sizes
-            order = epoch_order(sizes, seed=self._seed, epoch=epoch, window=window)
-        else:
+        if not self._training:
             order = np.arange(len(self.source))
-        return self.source.storage_order[order] if window else order
+            return self.source.storage_order[order] if window else order
+        sizes = self.source.shard_sizes
+        order = epoch_order(sizes, seed=self._seed, epoch=epoch, window=window)
+        order = self.source.storage_order[order] if window else order
+        global_size = self.batch_size * self._accumulation * self._placement.world_size
+        return repeated(order, repeats=self._augment.repeats, global_size=global_size)
 
     def _read_ahead(
         self, epoch: int, blocks: Iterable[NDArray[np.int64]], order: NDArray[np.int64]
@@ -178,8 +201,8 @@ class EncodedBatches:
         reading: deque[Future[EncodedBatch]] = deque()
         with _following(self.source, order):
             try:
-                for indices in blocks:
-                    reading.append(self._pool.submit(self._read, epoch, indices))
+                for draws in blocks:
+                    reading.append(self._pool.submit(self._read, epoch, draws))
                     if len(reading) > _READ_AHEAD:
                         yield reading.popleft().result()
                 while reading:
@@ -188,8 +211,8 @@ class EncodedBatches:
                 for future in reading:
                     future.cancel()
 
-    def _read(self, epoch: int, indices: NDArray[np.int64]) -> EncodedBatch:
-        wanted = indices[indices != NO_SAMPLE]
+    def _read(self, epoch: int, draws: NDArray[np.int64]) -> EncodedBatch:
+        wanted = sample_of(draws[draws != NO_SAMPLE])
         samples, replaced, error = [], 0, None
         try:
             samples = self.source.read_many(wanted)
@@ -198,9 +221,19 @@ class EncodedBatches:
                 error = unreadable
             else:
                 samples, replaced = self._read_one_by_one(wanted)
-        samples += [_PADDING] * (len(indices) - len(samples))
-        crops = self._draw_crops(epoch, indices, samples) if self._training else None
-        return EncodedBatch(indices, samples, crops, replaced, error)
+        samples += [_PADDING] * (len(draws) - len(samples))
+        if not self._training:
+            return EncodedBatch(draws, samples, self._spec.size, replaced=replaced, error=error)
+        size = self._augment.size_at(epoch, self._spec.size)
+        key: DrawKey = {"seed": self._seed, "epoch": epoch, "samples": draws}
+        cropped = crops(
+            self.data.crop,
+            **key,
+            widths=np.array([sample.width for sample in samples]),
+            heights=np.array([sample.height for sample in samples]),
+        )
+        operations = image_draws(self.augmentation, **key, size=size)
+        return EncodedBatch(draws, samples, size, cropped, operations, replaced, error)
 
     def _read_one_by_one(self, indices: NDArray[np.int64]) -> tuple[list[Sample], int]:
         """Return samples, gray where one cannot be read, and how many are gray."""
@@ -213,22 +246,6 @@ class EncodedBatches:
         except DataError as error:
             _log.warning("%s; a gray image takes its place", error)
             return _PADDING._replace(label=int(self.source.labels[index]))
-
-    def _draw_crops(self, epoch: int, indices: NDArray[np.int64], samples: list[Sample]) -> Crops:
-        crop = self.data.crop
-        boxes = draws.crop_boxes(
-            crop,
-            seed=self._seed,
-            epoch=epoch,
-            samples=indices,
-            widths=np.array([sample.width for sample in samples]),
-            heights=np.array([sample.height for sample in samples]),
-        )
-        return Crops(
-            boxes,
-            draws.flips(crop, seed=self._seed, epoch=epoch, samples=indices),
-            draws.bicubic(crop, seed=self._seed, epoch=epoch, samples=indices),
-        )
 
 
 def _following(source: Source, order: NDArray[np.int64]) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from PIL.Image import Resampling
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
+from pipeline.augment.reference_operations import apply_draws
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
 from pipeline.formats.source import Sample
@@ -47,7 +48,6 @@ class ReferenceLoader:
         self.batches_per_epoch = batches.batches_per_epoch
         self.replaced = 0
         self._batches = batches
-        self._size = spec.size
         self._centre = Compose(
             [
                 Resize(int(spec.size / spec.crop_pct), InterpolationMode(spec.interpolation)),
@@ -91,12 +91,28 @@ class ReferenceLoader:
             return str(error)
         if batch.crops is None:
             return np.asarray(self._centre(image))
-        top, left, height, width = batch.crops.boxes[position].tolist()
+        return self._train_image(batch, position, image)
+
+    def _train_image(
+        self, batch: EncodedBatch, position: int, image: Image.Image
+    ) -> NDArray[np.uint8]:
+        """Crop, resize, mirror and augment the image as drawn."""
+        crops, operations, size = batch.crops, batch.operations, batch.size
+        assert crops is not None
+        assert operations is not None
+        top, left, height, width = crops.boxes[position].tolist()
         image = image.crop((left, top, left + width, top + height)).resize(
-            (self._size, self._size),
-            Resampling.BICUBIC if batch.crops.bicubic[position] else Resampling.BILINEAR,
+            (size, size),
+            Resampling.BICUBIC if crops.bicubic[position] else Resampling.BILINEAR,
         )
-        return np.asarray(ImageOps.mirror(image) if batch.crops.flips[position] else image)
+        if crops.flips[position]:
+            image = ImageOps.mirror(image)
+        if crops.vertical_flips[position]:
+            image = ImageOps.flip(image)
+        down, right = crops.shifts[position].tolist()
+        image = image.crop((right, down, right + size, down + size))  # black beyond the border
+        fill = self._batches.augmentation.fill
+        return np.asarray(apply_draws(image, operations, position, fill))
 
     def _collect(
         self, batch: EncodedBatch, futures: list[Future[NDArray[np.uint8] | str]]
@@ -106,12 +122,12 @@ class ReferenceLoader:
         results = [future.result() for future in futures]
         reasons = {place: image for place, image in enumerate(results) if isinstance(image, str)}
         self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
-        gray = np.full((self._size, self._size, 3), GRAY, np.uint8)
+        gray = np.full((batch.size, batch.size, 3), GRAY, np.uint8)
         images = np.stack([gray if isinstance(image, str) else image for image in results])
         return Batch(
             images=send(images, self._device).permute(0, 3, 1, 2),
             labels=send(batch.labels, self._device),
-            samples=torch.from_numpy(batch.indices),
+            samples=torch.from_numpy(batch.draws),
         )
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.augment.crop_draws import Crops
 from pipeline.config import InputSpec
 from pipeline.formats.source import Sample
 
@@ -26,7 +27,7 @@ class Regions(NamedTuple):
         anchor: (B, 2) int32, the corner of the part to decode.
         shape: (B, 2) int32, its size.
         start: (B, 2) float32, where the region begins within the decoded part.
-        end: (B, 2) float32, where it ends; before `start` if the image is to be mirrored.
+        end: (B, 2) float32, where it ends; before `start` where the image is to be mirrored.
         bicubic: (B,) bool, the filter is bicubic rather than linear.
     """
 
@@ -37,19 +38,18 @@ class Regions(NamedTuple):
     bicubic: NDArray[np.bool_]
 
 
-def training_regions(
-    boxes: NDArray[np.int64], flips: NDArray[np.bool_], bicubic: NDArray[np.bool_]
-) -> Regions:
-    """Return the regions of (B, 4) crop boxes, which are resampled without what surrounds them."""
+def training_regions(crops: Crops) -> Regions:
+    """Return the regions of the crop boxes, which are resampled without what surrounds them."""
+    boxes = crops.boxes
     shape = boxes[:, 2:].astype(np.float32)
-    left_edge = np.zeros_like(shape)
-    mirrored = flips[:, None] & np.array([False, True])
+    near_edge = np.zeros_like(shape)
+    mirrored = np.stack([crops.vertical_flips, crops.flips], axis=1)
     return Regions(
         anchor=boxes[:, :2].astype(np.int32),
         shape=boxes[:, 2:].astype(np.int32),
-        start=np.where(mirrored, shape, left_edge),
-        end=np.where(mirrored, left_edge, shape),
-        bicubic=bicubic,
+        start=np.where(mirrored, shape, near_edge),
+        end=np.where(mirrored, near_edge, shape),
+        bicubic=crops.bicubic,
     )
 
 

@@ -12,6 +12,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+from pipeline.augment.config import AugmentConfig
 from pipeline.batch import IGNORE_LABEL, Placement
 from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.errors import DataError
@@ -163,6 +164,7 @@ def build():
         loader = build_loader(
             source,
             data=data,
+            augment=more.pop("augment", AugmentConfig()),
             spec=more.pop("spec", SPEC),
             batch_size=batch_size,
             accumulation=accumulation,

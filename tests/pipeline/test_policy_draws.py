@@ -251,7 +251,7 @@ def test_colour_jitter_draws_as_torchvision():
 
 
 def test_grayscale_and_blur_come_as_often_as_configured():
-    drawn = image_draws(ImageAugmentation(grayscale=0.2, blur=0.6), **KEY, size=SIZE).chain
+    drawn = image_draws(ImageAugmentation(grayscale=0.2, gaussian_blur=0.6), **KEY, size=SIZE).chain
     gray, blurred = (drawn.operations > 0).T
     assert scipy.stats.binomtest(int(gray.sum()), COUNT, 0.2).pvalue > SIGNIFICANCE
     assert scipy.stats.binomtest(int(blurred.sum()), COUNT, 0.6).pvalue > SIGNIFICANCE
@@ -262,7 +262,7 @@ def test_grayscale_and_blur_come_as_often_as_configured():
 
 def test_the_chain_is_in_timms_order():
     policy = parse_policy("3a")
-    everything = {"color_jitter": (0.3, 0, 0.3, 0), "grayscale": 1.0, "blur": 1.0}
+    everything = {"color_jitter": (0.3, 0, 0.3, 0), "grayscale": 1.0, "gaussian_blur": 1.0}
     drawn = image_draws(ImageAugmentation(policy=policy, **everything), **KEY, size=SIZE).chain
     assert drawn.operations.shape[1] == 1 + 2 + 1 + 1
     columns = [set(drawn.operations[:, column].tolist()) for column in range(5)]
@@ -278,7 +278,10 @@ def test_weighted_operations_come_once_for_each_image():
 
 AUGMENTATIONS = [
     ImageAugmentation(
-        policy=parse_policy(text), color_jitter=(0.4, 0.4, 0.4, 0.1), grayscale=0.3, blur=0.3
+        policy=parse_policy(text),
+        color_jitter=(0.4, 0.4, 0.4, 0.1),
+        grayscale=0.3,
+        gaussian_blur=0.3,
     )
     for text in ("rand-m9-mstd0.5-inc1", "rand-n3-tweights", "v0-mstd1", "3a", "augmix", "tv")
 ]
@@ -303,4 +306,4 @@ def test_no_augmentation_draws_an_empty_chain():
     nothing = ImageAugmentation()
     assert not nothing.is_on
     assert image_draws(nothing, **KEY, size=SIZE).chain.operations.shape == (COUNT, 0)
-    assert ImageAugmentation(blur=0.1).is_on
+    assert ImageAugmentation(gaussian_blur=0.1).is_on

@@ -237,7 +237,7 @@ def test_torchvisions_policy_resamples_with_nearest_on_black():
 
 def test_jitter_grayscale_and_blur_make_torchvisions_pictures(picture):
     jitter = (0.4, 0.3, 0.6, 0.2)
-    augmentation = ImageAugmentation(color_jitter=jitter, grayscale=0.5, blur=0.5)
+    augmentation = ImageAugmentation(color_jitter=jitter, grayscale=0.5, gaussian_blur=0.5)
     draws = image_draws(augmentation, **KEY, size=SIZE)
     adjust = {
         Operation.Brightness: F.adjust_brightness,
@@ -370,7 +370,9 @@ def test_nothing_is_drawn_from_global_state():
 
     before = state()
     augmentation = ImageAugmentation(
-        policy=parse_policy("rand-m9-mstd0.5-inc1"), color_jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5
+        policy=parse_policy("rand-m9-mstd0.5-inc1"),
+        color_jitter=(0.4, 0.4, 0.4, 0.1),
+        gaussian_blur=0.5,
     )
     image_draws(augmentation, **KEY, size=SIZE)
     assert state() == before

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Placement
 from pipeline.config import DataConfig, InputSpec
 from pipeline.errors import DataError, StorageError
@@ -255,6 +256,7 @@ def _batches(source, data, *, rank, start=0):
     loader = build_loader(
         source,
         data=data,
+        augment=AugmentConfig(),
         spec=spec,
         batch_size=4,
         accumulation=1,
