@@ -1,14 +1,19 @@
 """The batch transform against timm given the same draws."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import scipy.stats
 import timm.data.mixup
 import torch
 
-from pipeline.augment import draws
 from pipeline.augment.batches import BatchTransform
+from pipeline.augment.config import AugmentConfig, ResolutionConfig
+from pipeline.augment.erase_draws import erase_boxes, erase_colors
+from pipeline.augment.mix_draws import mixes
 from pipeline.batch import Batch
-from pipeline.config import AugmentConfig, InputSpec
+from pipeline.config import InputSpec
 
 SIZE = 32
 SPEC = InputSpec(
@@ -49,7 +54,15 @@ def test_images_are_normalised_as_torchvision_does():
 
 
 @pytest.mark.parametrize(
-    "augment", [{}, {"erase": 0.5}, {"mixup": 0.8}, {"cutmix": 1.0, "mix_mode": "batch"}]
+    "augment",
+    [
+        {},
+        {"erase": 0.5},
+        {"erase": 0.5, "erase_mode": "rand", "erase_max_count": 3},
+        {"mixup": 0.8},
+        {"cutmix": 1.0, "mix_mode": "batch"},
+        {"mixup": 0.8, "cutmix": 1.0, "mix_mode": "elem"},
+    ],
 )
 def test_images_are_channels_last(augment):
     images, _ = transform(**augment).train(make_batch(), EPOCH)
@@ -77,13 +90,13 @@ def test_unmixed_targets_are_timms(smoothing):
 
 
 class TimmWithOurDraws(timm.data.mixup.Mixup):
-    """timm's Mixup that takes its parameters from `pipeline.augment.draws`."""
+    """timm's Mixup that takes its parameters from our draws."""
 
     def __init__(self, config, samples, **options):
         alpha = config.mixup or config.cutmix
         key = {"seed": SEED, "epoch": EPOCH, "samples": samples, "size": SIZE}
-        self.drawn = draws.mixes(config, **key)
-        self.uncut = draws.mixes(AugmentConfig(mixup=alpha), **key).weights
+        self.drawn = mixes(config, **key)
+        self.uncut = mixes(AugmentConfig(mixup=alpha), **key).weights
         super().__init__(num_classes=NUM_CLASSES, label_smoothing=config.smoothing, **options)
 
     def _params_per_elem(self, batch_size):
@@ -95,7 +108,7 @@ class TimmWithOurDraws(timm.data.mixup.Mixup):
 
 @pytest.fixture
 def boxes_as_drawn(monkeypatch):
-    """Makes timm paste the boxes that `pipeline.augment.draws` gives, in turn."""
+    """Makes timm paste the boxes that we drew, in turn."""
 
     def use(mixup):
         pasted = iter(mixup.drawn.boxes[mixup.drawn.is_cutmix])
@@ -120,6 +133,20 @@ def test_pairs_are_mixed_as_by_timm(augment, boxes_as_drawn):
     # timm's partners are mirrored about the middle of the batch, ours are neighbours.
     mirrored = torch.cat([torch.arange(0, 16, 2), torch.arange(1, 16, 2).flip(0)])
     mixup = TimmWithOurDraws(config, batch.samples[::2].numpy(), mode="pair")
+    boxes_as_drawn(mixup)
+    expected = mixup(normalized(batch)[mirrored], batch.labels[mirrored])
+    torch.testing.assert_close(images[mirrored], expected[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(targets[mirrored], expected[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("augment", MIXES)
+def test_elements_are_mixed_as_by_timm(augment, boxes_as_drawn):
+    batch = make_batch(16)
+    config = AugmentConfig(smoothing=0.1, mix_mode="elem", **augment)
+    images, targets = transform(smoothing=0.1, mix_mode="elem", **augment).train(batch, EPOCH)
+    # timm's partners are mirrored about the middle of the batch, ours are neighbours.
+    mirrored = torch.cat([torch.arange(0, 16, 2), torch.arange(1, 16, 2).flip(0)])
+    mixup = TimmWithOurDraws(config, batch.samples[mirrored].numpy(), mode="elem")
     boxes_as_drawn(mixup)
     expected = mixup(normalized(batch)[mirrored], batch.labels[mirrored])
     torch.testing.assert_close(images[mirrored], expected[0], rtol=0, atol=1e-6)
@@ -160,13 +187,61 @@ def test_erased_boxes_hold_noise_and_the_rest_is_untouched():
     batch = make_batch(64)
     images, _ = transform(erase=0.5).train(batch, EPOCH)
     key = {"seed": SEED, "epoch": EPOCH, "samples": batch.samples.numpy()}
-    boxes = draws.erase_boxes(0.5, **key, size=SIZE)
+    boxes = erase_boxes(AugmentConfig(erase=0.5), **key, size=SIZE)[:, 0]
     inside = torch.zeros(64, 3, SIZE, SIZE, dtype=torch.bool)
     for mask, (top, left, height, width) in zip(inside, boxes, strict=True):
         mask[:, top : top + height, left : left + width] = True
     own = transform().evaluate(batch)
     assert torch.equal(images == own, ~inside)
     assert scipy.stats.kstest(images[inside].numpy(), "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
+def test_several_boxes_are_erased_one_over_the_other(mode):
+    batch = make_batch(64)
+    options = {"erase": 0.7, "erase_mode": mode, "erase_min_count": 2, "erase_max_count": 5}
+    images, _ = transform(**options).train(batch, EPOCH)
+    key = {"seed": SEED, "epoch": EPOCH, "samples": batch.samples.numpy()}
+    boxes = erase_boxes(AugmentConfig(**options), **key, size=SIZE)
+    colors = torch.from_numpy(erase_colors(**key, boxes=5))
+    expected, last = transform().evaluate(batch), torch.full((64, SIZE, SIZE), -1)
+    for number in range(5):
+        for i, (top, left, height, width) in enumerate(boxes[:, number]):
+            last[i, top : top + height, left : left + width] = number
+    for i, number in itertools.product(range(64), range(5)):
+        place = last[i] == number
+        if mode == "pixel":
+            noise = images[i][:, place]
+            expected[i][:, place] = noise
+            assert noise.numel() < 300 or noise.std() == pytest.approx(1, abs=0.2)
+        else:
+            color = colors[i, number] if mode == "rand" else torch.zeros(3)
+            expected[i][:, place] = color[:, None]
+    assert torch.equal(images, expected)
+    assert (boxes[..., 2] > 0).sum(axis=1).max() == 5
+
+
+def test_mixing_ends_with_its_last_epoch():
+    options = {"mixup": 0.8, "cutmix": 1.0, "smoothing": 0.1}
+    batch, unmixed = make_batch(), transform(smoothing=0.1).train(make_batch(), EPOCH)
+    for off, mixed in ((EPOCH + 1, True), (EPOCH, False), (EPOCH - 1, False), (0, True)):
+        got = transform(**options, mix_off_epoch=off).train(batch, EPOCH)
+        assert torch.equal(got[0], unmixed[0]) != mixed
+        assert torch.equal(got[1], unmixed[1]) != mixed
+
+
+def test_batches_of_another_size_are_augmented_at_that_size():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (8, 64, 64, 3), generator=generator, dtype=torch.uint8)
+    batch = Batch(images.permute(0, 3, 1, 2), torch.arange(8) % NUM_CLASSES, torch.arange(8))
+    ramp = ResolutionConfig(min_res=32, max_res=64, start_ramp=1, end_ramp=4)
+    options = {"erase": 0.9, "cutmix": 1.0}
+    got, _ = transform(resolution=ramp, **options).train(batch, EPOCH)
+    spec = replace(SPEC, size=64)
+    native = BatchTransform(AugmentConfig(**options), spec=spec, num_classes=NUM_CLASSES, seed=SEED)
+    assert torch.equal(got, native.train(batch, EPOCH)[0])
+    small, _ = transform(resolution=ramp, **options).train(make_batch(), EPOCH)
+    assert small.shape == (8, 3, SIZE, SIZE)
 
 
 def test_noise_differs_between_samples_and_epochs():
@@ -182,7 +257,14 @@ def test_noise_differs_between_samples_and_epochs():
     assert not set(noise.tolist()) & set(second[second != background].tolist())
 
 
-@pytest.mark.parametrize("augment", [{"erase": 0.5}, {"mixup": 0.8, "cutmix": 1.0, "erase": 0.3}])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"erase": 0.5},
+        {"mixup": 0.8, "cutmix": 1.0, "erase": 0.3, "erase_max_count": 3, "erase_mode": "rand"},
+        {"mixup": 0.8, "cutmix": 1.0, "mix_mode": "elem", "mix_prob": 0.7},
+    ],
+)
 def test_a_split_batch_gets_the_same_pixels(augment):
     whole = transform(**augment).train(make_batch(8), EPOCH)
     halves = [transform(**augment).train(make_batch(4, first), EPOCH) for first in (0, 4)]
@@ -201,6 +283,7 @@ def test_nothing_is_drawn_from_global_state_and_the_batch_is_left_alone():
     assert torch.equal(batch.images, make_batch().images)
 
 
-def test_pair_mixing_refuses_an_odd_batch():
+@pytest.mark.parametrize("mode", ["pair", "elem"])
+def test_mixing_neighbours_refuses_an_odd_batch(mode):
     with pytest.raises(ValueError, match="even number of images per batch, got 7"):
-        transform(mixup=0.8).train(make_batch(7), EPOCH)
+        transform(mixup=0.8, mix_mode=mode).train(make_batch(7), EPOCH)
