@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.augment.config import AugmentConfig
 from pipeline.config import DataConfig
@@ -135,12 +135,12 @@ class Recipe:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        mixes = self.augment.mixup > 0 or self.augment.cutmix > 0
-        if mixes and self.batch.per_gpu % 2:
+        if self.augment.mixes and self.batch.per_gpu % 2:
             raise ValueError(
                 "batch.per_gpu must be even where augment.mixup or augment.cutmix is on"
                 f" (images are mixed in pairs), got {self.batch.per_gpu}"
             )
+        self._check_epochs()
         if self.precision.dtype == "fp16" and self.zero.stage == 0:
             raise ValueError(
                 "precision.dtype fp16 does not learn with zero.stage 0 (DeepSpeed never scales the"
@@ -152,17 +152,33 @@ class Recipe:
                 " weight; use zero.stage 1 or 2, or run.compile none"
             )
 
+    def _check_epochs(self) -> None:
+        """Refuse epochs of augmentation that the run never reaches."""
+        total, ramp = self.schedule.total_epochs, self.augment.resolution
+        for name, epoch in (
+            ("mix_off_epoch", self.augment.mix_off_epoch),
+            ("resolution.start_ramp", ramp.start_ramp if ramp else 0),
+        ):
+            if epoch >= total:
+                raise ValueError(
+                    f"augment.{name} {epoch} has no effect in a run of {total} epochs, which count"
+                    " from 0; leave it out, or choose an earlier one"
+                )
+
     def results_fingerprint(self) -> str:
         """Hash of all values that change results, beyond rounding.
 
         Not among them: where the data lies and in which format, how the global batch is shared
-        among ranks, how the state is shared (ZeRO), and bookkeeping.
+        among ranks, how the state is shared (ZeRO), and bookkeeping. What came with a later version
+        counts where it has an effect, so that runs begun before go on.
         """
         tree = dataclasses.asdict(self)
         tree["run"] = {"seed": self.run.seed}
         del tree["zero"]
         for section, name in RESULT_FREE_FIELDS:
             del tree[section][name]
+        for path, names in LATER_FIELDS.items():
+            _leave_out_defaults(self, tree, path, names)
         if self.augment.mix_mode == "batch":  # mixes within what one rank holds
             tree["batch"]["per_gpu"] = self.batch.per_gpu
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
@@ -177,6 +193,28 @@ RESULT_FREE_FIELDS = (
     ("batch", "evaluation"),
     ("model", "grad_checkpointing"),
 )
+
+LATER_FIELDS = {
+    ("augment",): (
+        *("auto_augment", "color_jitter", "color_jitter_prob", "force_color_jitter"),
+        *("grayscale", "gaussian_blur", "erase_mode", "erase_min_count", "erase_max_count"),
+        *("mix_prob", "correct_lam", "mix_off_epoch", "repeats", "resolution"),
+    ),
+    ("data", "crop"): ("mode", "padding", "vflip"),
+}
+"""Fields that the first release did not have; with their defaults they change nothing."""
+
+
+def _leave_out_defaults(
+    section: object, tree: dict[str, Any], path: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """Remove the fields of the section at `path` below `section` that have their defaults."""
+    for part in path:
+        section, tree = getattr(section, part), tree[part]
+    assert dataclasses.is_dataclass(section)
+    for item in dataclasses.fields(section):
+        if item.name in names and tree[item.name] == item.default:
+            del tree[item.name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,12 @@
 """What is done to pixels, and with which numbers.
 
-- `draws`: which crop, flip, erased box and mixing weight a sample gets.
+- `config`: what may be configured.
+- `policy`: timm's language of policies, parsed; `policy_tables`: what they choose from;
+  `operations`: the operations by name; `levels`: how a magnitude becomes an argument.
+- `image_draws`: the operations of single images, together: `policy_draws`, then `colour_draws`.
+- `crop_draws`: which part of an image, and which flips. `erase_draws`: which boxes are erased.
+  `mix_draws`: how images are mixed.
+- `variates`, `boxes`: the laws that the draws follow.
+- `kernels`: drawn operations as the few that an engine needs. `reference_operations`: as PIL's.
 - `batches`: what is done to whole batches, on the accelerator.
 """

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.data.distributed_sampler import RepeatAugSampler
 
-from pipeline.order import NO_SAMPLE, epoch_order, num_rank_batches, rank_batches
+from pipeline.order import (
+    NO_SAMPLE,
+    epoch_order,
+    num_rank_batches,
+    rank_batches,
+    repeated,
+    sample_of,
+)
 
 SEEDS = st.integers(0, 2**64 - 1)
 EPOCHS = st.integers(0, 400)
@@ -127,3 +135,53 @@ def test_a_resumed_epoch_is_the_rest_of_it(count, world_size, batch_size, accumu
 def test_positions_outside_the_epoch_are_refused(rank, start, name):
     with pytest.raises(ValueError, match=f"^{name} must be in"):
         rank_batches(np.arange(32), rank=rank, start=start, world_size=2, batch_size=2)
+
+
+@given(
+    count=st.integers(1, 300),
+    repeats=st.integers(1, 5),
+    global_size=st.integers(1, 64),
+    seed=SEEDS,
+)
+def test_a_repeated_epoch_has_as_many_draws_as_samples_and_none_twice(
+    count, repeats, global_size, seed
+):
+    order = epoch_order([count], seed=seed, epoch=0, window=0)
+    draws = repeated(order, repeats=repeats, global_size=global_size)
+    assert len(set(draws.tolist())) == len(draws) == count
+    assert set(sample_of(draws).tolist()) == set(order[: -(-count // repeats)].tolist())
+    assert np.bincount(sample_of(draws)).max() <= repeats
+    firsts = draws[draws == sample_of(draws)]
+    assert set(firsts.tolist()) == set(sample_of(draws).tolist())
+
+
+@pytest.mark.parametrize(
+    ("repeats", "world_size", "batch_size"), [(3, 4, 16), (2, 2, 128), (3, 1, 64)]
+)
+def test_steps_hold_the_images_that_deits_sampler_gives(repeats, world_size, batch_size):
+    size, global_size = 1024, world_size * batch_size
+    samplers = [
+        RepeatAugSampler(range(size), world_size, rank, shuffle=False, num_repeats=repeats)
+        for rank in range(world_size)
+    ]
+    theirs = np.array([list(sampler) for sampler in samplers])  # (ranks, draws of a rank)
+    ours = sample_of(repeated(np.arange(size), repeats=repeats, global_size=global_size))
+    assert theirs.size == len(ours) == size
+    for step in range(size // global_size):
+        expected = theirs[:, step * batch_size : (step + 1) * batch_size]
+        got = ours[step * global_size : (step + 1) * global_size]
+        assert sorted(got.tolist()) == sorted(expected.ravel().tolist())
+
+
+def test_without_repeats_the_order_is_left_alone():
+    order = epoch_order([50], seed=0, epoch=0, window=0)
+    assert repeated(order, repeats=1, global_size=8) is order
+    assert sample_of(np.array([NO_SAMPLE, 0, 7])).tolist() == [NO_SAMPLE, 0, 7]
+
+
+def test_neighbours_are_different_images_where_a_step_has_several():
+    for repeats, global_size in itertools.product((2, 3, 4), (24, 32, 50)):
+        draws = repeated(np.arange(300), repeats=repeats, global_size=global_size)
+        whole = draws[: 300 // global_size * global_size].reshape(-1, global_size)
+        pairs = sample_of(whole[:, : global_size // 2 * 2]).reshape(-1, 2)
+        assert (pairs[:, 0] != pairs[:, 1]).all()

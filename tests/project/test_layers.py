@@ -47,7 +47,7 @@ OWNERS = {
     "ffcv": ("pipeline.prepare.writers.ffcv_library",),
     "fsspec": ("pipeline.storage.remote",),
     "ray": ("pipeline.prepare.conversion.ray_executor",),
-    "timm": ("models",),
+    "timm": ("models", "pipeline.augment.reference_operations"),
     "tensorboard": ("trainer.events",),
     "yaml": ("trainer.yaml_config",),
     "pydantic": ("trainer.yaml_config",),

@@ -129,12 +129,71 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("zero.stage=2", False),
         ("run.keep_checkpoints=9", False),
         ("data.threads=3", False),
+        ("augment.auto_augment=rand-m9", True),
+        ("augment.auto_augment=''", False),
+        ("augment.color_jitter=0.4", True),
+        ("augment.repeats=3", True),
+        ("augment.repeats=1", False),
+        ("data.crop.mode=pad", True),
+        ("data.crop.mode=rrc", False),
+        ("data.crop.vflip=0.5", True),
+        ("augment.resolution={min_res: 32, max_res: 64, start_ramp: 0, end_ramp: 2}", True),
+        ("augment.resolution=null", False),
     ],
 )
 def test_the_fingerprint_changes_with_what_changes_results(recipe_file, override, changes):
     before = yaml_config.load(Recipe, recipe_file).results_fingerprint()
     after = yaml_config.load(Recipe, recipe_file, [override]).results_fingerprint()
     assert (before != after) == changes
+
+
+@pytest.mark.parametrize(
+    ("more", "fingerprint"),
+    [
+        ({}, "108d07ff0d1d010ec22fd2228481168a809971028d7af7be187c7a9b6abe4178"),
+        (
+            {
+                "augment": {"erase": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_mode": "batch"}
+                | {"smoothing": 0.1},
+                "data": {
+                    "crop": {"scale": [0.2, 1.0], "interpolation": "random", "hflip": 0.0},
+                },
+            },
+            "c0af776685c6fedfd833c85c5c4efa8fff49ea776d2a5aa4656e8784de0b7082",
+        ),
+    ],
+)
+def test_recipes_of_the_first_release_keep_their_fingerprint(more, fingerprint):
+    """Another one would keep runs begun before from going on."""
+    first = {
+        "model": {"name": "dynamixer_s"},
+        "batch": {"global_size": 64, "per_gpu": 8},
+        "optim": {"lr": 1e-3},
+        "schedule": {"epochs": 10},
+    }
+    recipe = yaml_config.from_tree(Recipe, {**first, **more}, where="recipe")
+    assert recipe.results_fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "augment.auto_augment=rand-m9-x2",
+            "augment: auto_augment 'rand-m9-x2': unknown option 'x2'; known are n",
+        ),
+        (
+            "augment.color_jitter=lots",
+            "augment.color_jitter",
+        ),
+        ("augment.mix_off_epoch=10", "augment.mix_off_epoch 10 has no effect in a run of"),
+        ("augment.resolution={min_res: 33}", "augment.resolution.max_res: missing"),
+        ("data.crop.padding=3", "data.crop: padding 3 has no effect without mode 'pad'"),
+    ],
+)
+def test_augmentation_that_cannot_be_is_refused_with_its_key(recipe_file, override, message):
+    overrides = ["augment.mixup=0.2", override]
+    assert message in message_of(recipe_file, *overrides)
 
 
 @given(per_gpu=st.integers(1, 64), world_size=st.integers(1, 64), accumulation=st.integers(1, 16))
