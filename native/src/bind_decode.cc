@@ -1,0 +1,7 @@
+#include "bindings.h"
+
+namespace millstream {
+
+void bind_decode(nanobind::module_&) {}
+
+}  // namespace millstream

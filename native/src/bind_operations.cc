@@ -1,0 +1,7 @@
+#include "bindings.h"
+
+namespace millstream {
+
+void bind_operations(nanobind::module_&) {}
+
+}  // namespace millstream
