@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace millstream {
+namespace millstream::operations {
 
 // The numbers are the interface to Python: they stay. `args` below are a step's six numbers.
 enum class Operation : uint8_t {
@@ -59,4 +59,4 @@ std::string find_fault(const Chain& chain);
 // Applies a chain without fault, in place. `fill` is the colour of what lies outside the image.
 void apply_chain(const Image& image, const Chain& chain, const uint8_t fill[3]);
 
-}  // namespace millstream
+}  // namespace millstream::operations

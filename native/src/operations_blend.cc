@@ -8,7 +8,7 @@
 #include "operations_scratch.h"
 #include "operations_simd.h"
 
-namespace millstream {
+namespace millstream::operations {
 
 namespace {
 
@@ -22,7 +22,7 @@ MILLSTREAM_INLINE uint8_t blend_lane(int first, int second, float factor) {
   return static_cast<uint8_t>(static_cast<int>(std::min(std::max(mixed, 0.0f), 255.0f)));
 }
 
-MILLSTREAM_INLINE void sum_luma_body(const uint8_t* pixels, size_t num_pixels, uint64_t* sum) {
+MILLSTREAM_INLINE void sum_luma_loop_body(const uint8_t* pixels, size_t num_pixels, uint64_t* sum) {
   constexpr size_t kBlock = 1 << 14;  // of which the sum fits into 32 bits
   *sum = 0;
   for (size_t begin = 0; begin < num_pixels; begin += kBlock) {
@@ -34,10 +34,10 @@ MILLSTREAM_INLINE void sum_luma_body(const uint8_t* pixels, size_t num_pixels, u
   }
 }
 
-MILLSTREAM_MULTIVERSION(sum_luma_of, (const uint8_t* pixels, size_t num_pixels, uint64_t* sum),
+MILLSTREAM_MULTIVERSION(sum_luma_loop, (const uint8_t* pixels, size_t num_pixels, uint64_t* sum),
                         (pixels, num_pixels, sum))
 
-MILLSTREAM_INLINE void set_color_body(uint8_t* pixels, size_t num_pixels, float factor) {
+MILLSTREAM_INLINE void set_color_loop_body(uint8_t* pixels, size_t num_pixels, float factor) {
   for (size_t i = 0; i < num_pixels; ++i) {
     uint8_t* const p = pixels + 3 * i;
     const int red = p[0], green = p[1], blue = p[2];
@@ -48,17 +48,17 @@ MILLSTREAM_INLINE void set_color_body(uint8_t* pixels, size_t num_pixels, float 
   }
 }
 
-MILLSTREAM_MULTIVERSION(set_color_of, (uint8_t* pixels, size_t num_pixels, float factor),
+MILLSTREAM_MULTIVERSION(set_color_loop, (uint8_t* pixels, size_t num_pixels, float factor),
                         (pixels, num_pixels, factor))
 
-MILLSTREAM_INLINE void make_gray_body(uint8_t* pixels, size_t num_pixels) {
+MILLSTREAM_INLINE void make_gray_loop_body(uint8_t* pixels, size_t num_pixels) {
   for (size_t i = 0; i < num_pixels; ++i) {
     uint8_t* const p = pixels + 3 * i;
     p[0] = p[1] = p[2] = static_cast<uint8_t>(luma(p[0], p[1], p[2]));
   }
 }
 
-MILLSTREAM_MULTIVERSION(make_gray_of, (uint8_t* pixels, size_t num_pixels), (pixels, num_pixels))
+MILLSTREAM_MULTIVERSION(make_gray_loop, (uint8_t* pixels, size_t num_pixels), (pixels, num_pixels))
 
 // ImageFilter.SMOOTH's mean with weight 1 for the neighbours and 5 for the pixel, from their
 // weighted sum. PIL rounds sum / 13 + 0.5 from a float32, whose errors are far below the 1 / 26 by
@@ -101,15 +101,15 @@ MILLSTREAM_MULTIVERSION(sharpen_row,
 
 uint64_t sum_luma(const Image& image) {
   uint64_t sum;
-  sum_luma_of(image.pixels, image.bytes() / 3, &sum);
+  sum_luma_loop(image.pixels, image.bytes() / 3, &sum);
   return sum;
 }
 
 void set_color(const Image& image, float factor) {
-  set_color_of(image.pixels, image.bytes() / 3, factor);
+  set_color_loop(image.pixels, image.bytes() / 3, factor);
 }
 
-void make_gray(const Image& image) { make_gray_of(image.pixels, image.bytes() / 3); }
+void make_gray(const Image& image) { make_gray_loop(image.pixels, image.bytes() / 3); }
 
 // ImageEnhance.Sharpness, which blends with the smoothed image and leaves the border as it is.
 void set_sharpness(const Image& image, float factor) {
@@ -126,4 +126,4 @@ void set_sharpness(const Image& image, float factor) {
   }
 }
 
-}  // namespace millstream
+}  // namespace millstream::operations

@@ -6,7 +6,7 @@
 
 #include "operations.h"
 
-namespace millstream {
+namespace millstream::operations {
 
 // Image.blend of two values, the first of which has weight 1 - factor; as PIL, in float32.
 inline uint8_t blend(int first, int second, float factor) {
@@ -22,4 +22,4 @@ void set_color(const Image& image, float factor);
 void make_gray(const Image& image);
 void set_sharpness(const Image& image, float factor);
 
-}  // namespace millstream
+}  // namespace millstream::operations

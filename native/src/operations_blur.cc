@@ -7,7 +7,7 @@
 #include "operations_scratch.h"
 #include "operations_simd.h"
 
-namespace millstream {
+namespace millstream::operations {
 
 namespace {
 
@@ -113,4 +113,4 @@ void blur(const Image& image, float radius) {
   blur_columns(another, image, box, taps);
 }
 
-}  // namespace millstream
+}  // namespace millstream::operations

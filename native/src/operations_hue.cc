@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace millstream {
+namespace millstream::operations {
 
 namespace {
 
@@ -71,4 +71,4 @@ void turn_hue(const Image& image, double hue_factor) {
   }
 }
 
-}  // namespace millstream
+}  // namespace millstream::operations

@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-namespace millstream {
+namespace millstream::operations {
 
 namespace {
 
@@ -196,4 +196,4 @@ void add_contrast(const Image& image, float factor, Tables& tables) {
   tables.then([&](int value) { return blend(gray, value, factor); });
 }
 
-}  // namespace millstream
+}  // namespace millstream::operations

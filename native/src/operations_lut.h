@@ -7,7 +7,7 @@
 
 #include "operations.h"
 
-namespace millstream {
+namespace millstream::operations {
 
 // A table for each of the three channels.
 class Tables {
@@ -36,4 +36,4 @@ void add_auto_contrast(const Image& image, Tables& tables);
 void add_equalize(const Image& image, Tables& tables);
 void add_contrast(const Image& image, float factor, Tables& tables);
 
-}  // namespace millstream
+}  // namespace millstream::operations

@@ -10,11 +10,10 @@
 
 #include "operations.h"
 
-namespace millstream {
+namespace millstream::operations {
 
-// How far the bicubic filter reaches beyond the image, and what a kernel may read past its rows.
+// How far the bicubic filter reaches beyond the image.
 constexpr int kMargin = 2;
-constexpr size_t kSlack = 64;
 
 // A copy of an image with its edges repeated, so that kernels need not look where they read.
 struct Source {
@@ -24,6 +23,15 @@ struct Source {
   int width;
 
   const uint8_t* at(int x, int y) const { return origin + y * stride + 3 * x; }
+};
+
+// One call's work.
+struct Warp {
+  const Image& out;
+  const Source& source;
+  const double* matrix;  // 6
+  Filter filter;
+  const uint8_t* fill;
 };
 
 // A coordinate of the source, half a pixel less, as a pixel and what remains.
@@ -45,6 +53,9 @@ struct Span {
   int end;
 };
 
+Span intersection(Span a, Span b);
+void fill_outside(const Image& image, int y, Span span, const uint8_t fill[3]);
+
 // One of the two rows of the matrix: a coordinate of the source along the rows of the output.
 class Axis {
  public:
@@ -56,7 +67,11 @@ class Axis {
   // other, so the search begins at the last.
   Span inside();
 
+  // The coordinate of pixel x: (products()[x] + row()) + offset().
   double operator()(int x) const { return products_[static_cast<size_t>(x)] + row_ + offset_; }
+  const double* products() const { return products_.data(); }
+  double row() const { return row_; }
+  double offset() const { return offset_; }
 
  private:
   bool is_reached(int x, double bound) const;
@@ -99,4 +114,10 @@ inline uint8_t sample_bicubic(const uint8_t* p, ptrdiff_t stride, double part_x,
   return value >= 255.0 ? 255 : static_cast<uint8_t>(value);
 }
 
-}  // namespace millstream
+// The whole of the work for the two filters that interpolate; only where may_use_avx2().
+void warp_avx2(const Warp& job);
+
+// Does it where rows or columns are moved and nothing else; false, and nothing done, elsewhere.
+bool shift_avx2(const Warp& job);
+
+}  // namespace millstream::operations

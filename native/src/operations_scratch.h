@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace millstream {
+namespace millstream::operations {
 
 // At least `count` values, of any content. Each `Slot` is a memory of its own; what it held is lost
 // by the next call for it on this thread.
@@ -17,4 +17,4 @@ Value* scratch(size_t count) {
   return memory.data();
 }
 
-}  // namespace millstream
+}  // namespace millstream::operations

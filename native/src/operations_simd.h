@@ -8,7 +8,7 @@
 #endif
 #define MILLSTREAM_INLINE [[gnu::always_inline]] inline
 
-namespace millstream {
+namespace millstream::operations {
 
 // Whether the processor has AVX2 and nobody has asked for the portable code.
 bool may_use_avx2();
@@ -16,7 +16,7 @@ bool may_use_avx2();
 // For tests: leaves AVX2 unused from now on, in all threads, or uses it again.
 void use_portable_code(bool is_portable);
 
-}  // namespace millstream
+}  // namespace millstream::operations
 
 // Defines `name` from `name##_body`, which is MILLSTREAM_INLINE and a loop that compilers vectorise.
 #if defined(__x86_64__)

@@ -6,9 +6,9 @@
 #include "operations_sampling.h"
 #include "operations_scratch.h"
 #include "operations_simd.h"
-#include "operations_warp_avx2.h"
+#include "operations_line_filter.h"
 
-namespace millstream {
+namespace millstream::operations {
 
 Axis::Axis(const double row[3], int width, int limit)
     : width_(width),
@@ -16,7 +16,7 @@ Axis::Axis(const double row[3], int width, int limit)
       is_rising_(row[0] >= 0),
       slope_(row[1]),
       offset_(row[2]),
-      products_(static_cast<size_t>(width)) {
+      products_(static_cast<size_t>(width) + 3) {  // kernels read them four by four
   for (int x = 0; x < width; ++x) products_[static_cast<size_t>(x)] = row[0] * (x + 0.5);
 }
 
@@ -152,13 +152,19 @@ void warp(const Image& image, const double matrix[6], Filter filter, const uint8
   const Warp job{image, source, matrix, filter, fill};
   if (filter == Filter::kNearest) {
     warp_nearest(job);
-  } else if (may_use_avx2()) {
+    return;
+  }
+#if defined(__x86_64__)
+  if (may_use_avx2()) {
     warp_avx2(job);
-  } else if (filter == Filter::kBilinear) {
+    return;
+  }
+#endif
+  if (filter == Filter::kBilinear) {
     warp_with(job, sample_bilinear);
   } else {
     warp_with(job, sample_bicubic);
   }
 }
 
-}  // namespace millstream
+}  // namespace millstream::operations
