@@ -4,8 +4,9 @@ import atexit
 import weakref
 
 from millstream_native import _native
+from millstream_native._native import Operation, apply_operations, decode_crops
 
-__all__ = ["Pool"]
+__all__ = ["Operation", "Pool", "apply_operations", "decode_crops"]
 
 
 class Pool(_native.Pool):
