@@ -40,7 +40,7 @@ template <typename Array>
 bool is_contiguous(const Array& array) {
   int64_t stride = 1;
   for (size_t axis = array.ndim(); axis-- > 0;) {
-    if (array.shape(axis) != 1 && array.stride(axis) != stride) return false;
+    if (array.size() > 0 && array.shape(axis) != 1 && array.stride(axis) != stride) return false;
     stride *= static_cast<int64_t>(array.shape(axis));
   }
   return true;

@@ -15,6 +15,9 @@ struct LineFilter {
   ptrdiff_t stride;         // from one tap to the next
   const float* weights[4];  // of each tap: one for all bytes, or one for each
   float error_bound;
+  // Taps on either side of these that PIL may use instead, if its coordinates' rounding takes them
+  // beyond a pixel: 0 or 1.
+  int extra_taps;
 };
 
 // What a kernel may read and write past its last byte.

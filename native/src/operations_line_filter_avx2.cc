@@ -46,12 +46,13 @@ MILLSTREAM_AVX2 MILLSTREAM_INLINE Lanes filtered(const LineFilter& filter, const
 }
 
 // Where all taps are equal, PIL's filters give that value, without an error.
-template <int NumTaps>
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256i where_flat(const uint8_t* p, ptrdiff_t stride) {
+MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256i where_flat(const LineFilter& filter, const uint8_t* p,
+                                                     int num_taps) {
   const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   __m256i is_flat = _mm256_cmpeq_epi8(first, first);
-  for (int tap = 1; tap < NumTaps; ++tap) {
-    const __m256i other = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + tap * stride));
+  for (int tap = -filter.extra_taps; tap < num_taps + filter.extra_taps; ++tap) {
+    const __m256i other =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + tap * filter.stride));
     is_flat = _mm256_and_si256(is_flat, _mm256_cmpeq_epi8(first, other));
   }
   return is_flat;
@@ -71,7 +72,7 @@ MILLSTREAM_AVX2 int filter_row(const LineFilter& filter, int bytes, uint8_t* out
     auto unknown = ~static_cast<uint32_t>(_mm256_movemask_epi8(is_known));
     if (bytes - begin < kLanes) unknown &= (1u << (bytes - begin)) - 1;
     if (unknown != 0) {
-      const __m256i is_flat = where_flat<NumTaps>(p, filter.stride);
+      const __m256i is_flat = where_flat(filter, p, NumTaps);
       const __m256i value = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
       low = _mm256_blendv_epi8(low, value, is_flat);
       unknown &= ~static_cast<uint32_t>(_mm256_movemask_epi8(is_flat));

@@ -79,7 +79,7 @@ void shift_rows(const Warp& job) {
   const Source& source = job.source;
   Shift shift(job);
   float weights[4];
-  LineFilter taps{nullptr, 0, {weights, weights + 1, weights + 2, weights + 3}, 0};
+  LineFilter taps{nullptr, 0, {weights, weights + 1, weights + 2, weights + 3}, 0, 0};
   for (int y = 0; y < job.out.height; ++y) {
     const Span span = shift.move_to_row(y);
     if (span.begin == span.end) continue;
@@ -94,6 +94,7 @@ void shift_rows(const Warp& job) {
       taps.first = source.at(at_x.pixel, at_y.pixel + shift.first_tap());
       taps.stride = source.stride;
       taps.error_bound = error_bound(at_y.part);
+      taps.extra_taps = 0;
       shift.filter(taps, false, y, span);
     } else {
       weigh(at_x.part, shift.num_taps(), weights);
@@ -101,6 +102,7 @@ void shift_rows(const Warp& job) {
       taps.stride = 3;
       // The parts of a row are all alike if nothing was rounded.
       taps.error_bound = is_whole(16 * across) ? error_bound(m[2]) : kErrorBound;
+      taps.extra_taps = 1;
       shift.filter(taps, false, y, span);
     }
   }
@@ -132,8 +134,8 @@ class Columns {
 };
 
 Columns::Columns(const Warp& job, const Shift& shift)
-    : first_row_(shift.first_tap()),
-      num_rows_(job.out.height + shift.num_taps() - 1),
+    : first_row_(shift.first_tap() - 1),
+      num_rows_(job.out.height + shift.num_taps() + 1),
       stride_(job.out.row_bytes()),
       rows_(scratch<2>(static_cast<size_t>(num_rows_) * stride_ + kSlack)),
       num_weights_(job.out.row_bytes() + kSlack),
@@ -174,8 +176,8 @@ void Columns::move(const Source& source, const std::vector<Run>& runs) {
 
 LineFilter Columns::taps(int y, int begin) const {
   const size_t byte = 3 * static_cast<size_t>(begin);
-  LineFilter taps{rows_ + static_cast<size_t>(y) * stride_ + byte, static_cast<ptrdiff_t>(stride_), {},
-            kErrorBound};
+  LineFilter taps{rows_ + static_cast<size_t>(y + 1) * stride_ + byte,
+                  static_cast<ptrdiff_t>(stride_), {}, kErrorBound, 1};
   for (size_t tap = 0; tap < 4; ++tap) taps.weights[tap] = weights_ + tap * num_weights_ + byte;
   return taps;
 }
