@@ -79,8 +79,10 @@ class DataConfig:
     empty: one below $TMPDIR."""
     cache_gb: float = 50.0
     """How large that folder may grow, in 10^9 bytes; holds at least the shards of one window."""
-    loader: Literal["dali", "reference"] = "dali"
-    """`reference` decodes with PIL: slow, for comparison and where there is no DALI."""
+    loader: Literal["auto", "host", "dali", "reference"] = "auto"
+    """`host` decodes and augments on the CPU's cores, with the native extension; `dali` in a graph
+    of DALI's, on a GPU if there is one; `reference` with PIL: slow, for comparison. `auto` is
+    `dali` on a GPU and `host` on a CPU (or `dali`, where the extension is not built)."""
     threads: int = 0
     """Decoding threads of each rank; 0 shares the machine's cores among its ranks."""
     window: int = 0

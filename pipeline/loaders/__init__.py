@@ -3,5 +3,7 @@
 - `build`: the loader that a recipe asks for.
 - `encoded`: which samples a batch holds, read ahead, with their crops drawn, for all loaders alike.
 - `regions`: which part of each image becomes the model's input.
-- `dali_loader`: decoded by a DALI graph. `reference_loader`: by PIL, the oracle.
+- `host_loader`: decoded and augmented by the native extension, on the host's cores.
+- `dali_loader`: by a DALI graph. `reference_loader`: by PIL, the oracle.
+- `pil_images`: single images by PIL, for the reference and for what others leave to it.
 """

@@ -1,10 +1,17 @@
 """Builds the loader that a recipe asks for."""
 
+import importlib.util
+import logging
+
+import torch
+
 from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
 from pipeline.formats.source import Source
 from pipeline.loaders.encoded import EncodedBatches
+
+_log = logging.getLogger(__name__)
 
 
 def build_loader(
@@ -48,7 +55,12 @@ def build_loader(
         seed=seed,
         training=training,
     )
-    if data.loader == "dali":
+    loader = choose(data, placement.device)
+    if loader == "host":
+        from pipeline.loaders.host_loader import HostLoader
+
+        return HostLoader(batches, spec=spec, device=placement.device)
+    if loader == "dali":
         if training:
             _check_graph(data, augment)
         from pipeline.loaders.dali_loader import DaliLoader
@@ -57,6 +69,27 @@ def build_loader(
     from pipeline.loaders.reference_loader import ReferenceLoader
 
     return ReferenceLoader(batches, spec=spec, device=placement.device)
+
+
+def choose(data: DataConfig, device: torch.device) -> str:
+    """Return which loader `data.loader` means on `device`.
+
+    Raises:
+        ValueError: if it is `host`, and the native extension is not there.
+    """
+    is_built = importlib.util.find_spec("millstream_native") is not None
+    if data.loader == "host" and not is_built:
+        raise ValueError(
+            "data.loader host needs the native extension, which is not built; 'make env' builds it"
+            " where there is a C++ compiler and libjpeg-turbo; or use data.loader dali"
+        )
+    if data.loader != "auto":
+        return data.loader
+    if device.type != "cpu":
+        return "dali"
+    if not is_built:
+        _log.info("data.loader is dali: the native extension, which is faster, is not built")
+    return "host" if is_built else "dali"
 
 
 def _check_graph(data: DataConfig, augment: AugmentConfig) -> None:

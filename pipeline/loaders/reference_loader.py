@@ -4,7 +4,6 @@ It is the oracle of the other loaders, and what runs where there is no DALI. It 
 obviously right: what torchvision would do with the drawn crop, image by image.
 """
 
-import io
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +19,11 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from pipeline.augment.reference_operations import apply_draws
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
-from pipeline.formats.source import Sample
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
+from pipeline.loaders.pil_images import PIL_ERRORS, open_image
 
 _DECODE_AHEAD = 2
 """Batches being decoded beside the one in use."""
-_PIL_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
-"""What PIL raises about damaged images, depending on their format."""
 
 
 class ReferenceLoader:
@@ -86,8 +83,8 @@ class ReferenceLoader:
     def _image(self, batch: EncodedBatch, position: int) -> NDArray[np.uint8] | str:
         """Return the (size, size, 3) image at `position`, or why there is none."""
         try:
-            image = _open(batch.samples[position])
-        except _PIL_ERRORS as error:
+            image = open_image(batch.samples[position])
+        except PIL_ERRORS as error:
             return str(error)
         if batch.crops is None:
             return np.asarray(self._centre(image))
@@ -129,16 +126,3 @@ class ReferenceLoader:
             labels=send(batch.labels, self._device),
             samples=torch.from_numpy(batch.draws),
         )
-
-
-def _open(sample: Sample) -> Image.Image:
-    """Return the image in RGB, decoded, as stored (not turned by its EXIF orientation)."""
-    if sample.data.ndim == 3:
-        return Image.fromarray(sample.data)
-    image = Image.open(io.BytesIO(sample.data.tobytes()))
-    if image.size != (sample.width, sample.height):
-        raise ValueError(
-            f"it is {image.width} x {image.height} pixels, but listed with"
-            f" {sample.width} x {sample.height}"
-        )
-    return image.convert("RGB")

@@ -72,6 +72,7 @@ def evaluation_regions(samples: Sequence[Sample], spec: InputSpec) -> Regions:
         anchor=first.astype(np.int32),
         shape=(last - first).astype(np.int32),
         start=(start - first).astype(np.float32),
-        end=(end - first).astype(np.float32),
+        # In float32 the end may come to lie a little outside.
+        end=np.minimum((end - first).astype(np.float32), (last - first).astype(np.float32)),
         bicubic=np.full(len(samples), spec.interpolation == "bicubic"),
     )

@@ -1,0 +1,177 @@
+"""Host loader: crops decoded, resampled and augmented by the native extension, on its threads.
+
+Each batch is one call that decodes of every JPEG just what its crop needs, and one that applies
+the drawn operations, both without the interpreter's lock. Images that are no plain JPEGs go through
+PIL, as do operations that have no kernel of ours.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+import torch
+from millstream_native import Pool, apply_operations, decode_crops
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pipeline.augment.image_draws import ImageDraws
+from pipeline.augment.kernels import Kernel, kernel_calls
+from pipeline.batch import Batch, send
+from pipeline.config import InputSpec
+from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
+from pipeline.loaders.pil_images import PIL_ERRORS, open_image, resampled
+from pipeline.loaders.regions import Regions, evaluation_regions, training_regions
+
+_DECODE_AHEAD = 2
+"""Batches being decoded beside the one in use."""
+_BUFFERS = _DECODE_AHEAD + 2
+"""So many batches can be in memory: ahead, in use, and the one that is begun."""
+
+Decoded = tuple[Tensor, dict[int, str]]
+"""(B, size, size, 3) uint8 images, gray where there is none; and why not, by position."""
+
+
+class HostLoader:
+    """Decodes on the host; keeps the contract of `pipeline.batch.Loader`.
+
+    Attributes:
+        batches_per_epoch: micro-batches of this rank.
+        replaced: images replaced by gray ones so far, since they could not be decoded.
+    """
+
+    def __init__(self, batches: EncodedBatches, *, spec: InputSpec, device: torch.device) -> None:
+        """Start the threads.
+
+        Args:
+            batches: what to decode.
+            spec: size of the images, and the evaluation resize.
+            device: where the images go.
+        """
+        self.batches_per_epoch = batches.batches_per_epoch
+        self.replaced = 0
+        self._batches = batches
+        self._spec = spec
+        self._device = device
+        self._fill = np.array(batches.augmentation.fill, np.uint8)
+        self._threads = Pool(batches.threads)
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+    def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
+        """Yield the batches of `epoch` from batch `start` on."""
+        return self._decode(self._batches.read(epoch, start))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._batches.close()
+        self._ahead.shutdown(cancel_futures=True)
+        self._threads.close()
+
+    def _decode(self, encoded: Generator[EncodedBatch]) -> Generator[Batch]:
+        decoding: deque[tuple[EncodedBatch, Future[Decoded]]] = deque()
+        buffers: list[Tensor | None] = [None] * _BUFFERS
+        with closing(encoded):
+            try:
+                for number, batch in enumerate(encoded):
+                    place = number % _BUFFERS
+                    out = buffers[place] = self._buffer(batch, buffers[place])
+                    decoding.append((batch, self._ahead.submit(self._images, batch, out)))
+                    if len(decoding) > _DECODE_AHEAD:
+                        yield self._collect(*decoding.popleft())
+                while decoding:
+                    yield self._collect(*decoding.popleft())
+            finally:
+                for _, images in decoding:
+                    images.cancel()
+
+    def _buffer(self, batch: EncodedBatch, used: Tensor | None) -> Tensor:
+        """Return memory for the images of `batch`: on a CPU that of an earlier one."""
+        shape = (len(batch.samples), batch.size, batch.size, 3)
+        if self._device.type == "cuda":  # what is on its way to the device is not written to
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        if used is not None and used.shape == shape:
+            return used
+        return torch.empty(shape, dtype=torch.uint8)
+
+    def _images(self, batch: EncodedBatch, out: Tensor) -> Decoded:
+        if batch.error is not None:
+            return out, {}
+        pixels, reasons = out.numpy(), dict[int, str]()
+        regions = (
+            evaluation_regions(batch.samples, self._spec)
+            if batch.crops is None
+            else training_regions(batch.crops)
+        )
+        for position, kind, damage in self._decode_crops(batch, regions, pixels):
+            is_jpeg = kind == "damaged"
+            reasons[position] = (
+                damage if is_jpeg else _decode_with_pil(batch, regions, position, pixels[position])
+            )
+        reasons = {position: reason for position, reason in reasons.items() if reason}
+        if batch.crops is not None:
+            _shift_within_black(pixels, batch.crops.shifts)
+        if batch.operations is not None:
+            self._augment(pixels, batch.operations, batch.size)
+        pixels[list(reasons)] = GRAY
+        return out, reasons
+
+    def _decode_crops(
+        self, batch: EncodedBatch, regions: Regions, out: NDArray[np.uint8]
+    ) -> list[tuple[int, str, str]]:
+        # Raw pixels look like no JPEG, and are left to PIL as such.
+        data = [sample.data.reshape(-1) for sample in batch.samples]
+        sizes = np.array([(sample.height, sample.width) for sample in batch.samples], np.int32)
+        return decode_crops(self._threads, data, sizes, *regions, out)
+
+    def _augment(self, pixels: NDArray[np.uint8], operations: ImageDraws, size: int) -> None:
+        """Apply the operations to all images, in place."""
+        if operations.mixed is None:
+            calls = kernel_calls(operations.chain, size)
+            if not np.any(calls.codes == Kernel.GAUSSIAN_BLUR_23):
+                if calls.codes.any():
+                    apply_operations(self._threads, pixels, *calls, self._fill)
+                return
+        # Imported here, because it brings timm along, which takes seconds.
+        from pipeline.augment.reference_operations import apply_draws
+
+        fill = self._batches.augmentation.fill
+        for position in range(len(pixels)):
+            image = Image.fromarray(pixels[position])
+            pixels[position] = np.asarray(apply_draws(image, operations, position, fill))
+
+    def _collect(self, batch: EncodedBatch, decoded: Future[Decoded]) -> Batch:
+        if batch.error is not None:
+            raise batch.error
+        images, reasons = decoded.result()
+        self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
+        return Batch(
+            images=images.to(self._device, non_blocking=True).permute(0, 3, 1, 2),
+            labels=send(batch.labels, self._device),
+            samples=torch.from_numpy(batch.draws),
+        )
+
+
+def _decode_with_pil(
+    batch: EncodedBatch, regions: Regions, position: int, out: NDArray[np.uint8]
+) -> str:
+    """Write the image at `position` to `out`, or say why there is none."""
+    try:
+        out[:] = resampled(open_image(batch.samples[position]), regions, position, batch.size)
+    except PIL_ERRORS as error:
+        return str(error)
+    return ""
+
+
+def _shift_within_black(pixels: NDArray[np.uint8], shifts: NDArray[np.int64]) -> None:
+    """Take pixel (y, x) from (y, x) + shift, black from outside; in place."""
+    size = pixels.shape[1]
+    for position in np.flatnonzero(shifts.any(axis=1)):
+        down, right = shifts[position].tolist()
+        rows, columns = (slice(max(0, -by), min(size, size - by)) for by in (down, right))
+        source = (slice(rows.start + down, rows.stop + down),)
+        source += (slice(columns.start + right, columns.stop + right),)
+        moved = np.zeros_like(pixels[position])
+        moved[rows, columns] = pixels[position][source]
+        pixels[position] = moved
