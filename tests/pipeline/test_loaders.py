@@ -29,7 +29,7 @@ SPEC = InputSpec(
     size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), crop_pct=0.8, interpolation="bicubic"
 )
 DATA = DataConfig(threads=2, crop=CropConfig(interpolation="random"))
-LOADERS = ("dali", "reference")
+LOADERS = ("host", "dali", "reference")
 ORDER = epoch_order([COUNT], seed=SEED, epoch=0, window=0).tolist()
 
 # Both resample with the same filter at the same places. PIL rounds to 8 bits between its vertical
@@ -462,7 +462,7 @@ def assert_near(first, second):
 def test_loaders_agree(source, build, training, interpolation, size):
     spec = replace(SPEC, size=size, interpolation=interpolation)
     crop = CropConfig(interpolation=interpolation)
-    dali, reference = (
+    *others, reference = (
         take(
             build(
                 source, replace(DATA, loader=name, crop=crop), spec=spec, training=training
@@ -470,7 +470,8 @@ def test_loaders_agree(source, build, training, interpolation, size):
         )
         for name in LOADERS
     )
-    assert_near(dali, reference)
+    for other in others:
+        assert_near(other, reference)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -500,11 +501,12 @@ def test_extreme_sizes_are_cropped_alike(build, training):
         for size in sizes
     ]
     source = MemorySource(samples, shard_sizes=(len(sizes),))
-    dali, reference = (
+    *others, reference = (
         take(build(source, replace(DATA, loader=name), training=training).batches(0))
         for name in LOADERS
     )
-    assert_near(dali, reference)
+    for other in others:
+        assert_near(other, reference)
 
 
 TURNED = Image.Exif()
@@ -524,10 +526,33 @@ def test_loaders_agree_on_what_occurs_in_imagenet(build, kind):
     image = photograph(0)
     sample = Sample("odd", np.frombuffer(kind(image), np.uint8), 0, *image.size)
     source = MemorySource([sample], shard_sizes=(1,))
-    dali, reference = (
+    *others, reference = (
         take(build(source, replace(DATA, loader=name), batch_size=1).batches(0)) for name in LOADERS
     )
-    assert_near(dali, reference)
+    for other in others:
+        assert_near(other, reference)
+
+
+AUGMENTED = {
+    "RandAugment, random interpolation": AugmentConfig(auto_augment="rand-m9-mstd0.5-inc1"),
+    "3-Augment and jitter": AugmentConfig(auto_augment="3a", color_jitter=0.3),
+    "jitter, gray and blur": AugmentConfig(
+        color_jitter=(0.4, 0.4, 0.4, 0.1), grayscale=0.3, gaussian_blur=0.3
+    ),
+    "AugMix": AugmentConfig(auto_augment="augmix-m5-w4-d2"),
+    "torchvision's": AugmentConfig(auto_augment="tv-n2-m12"),
+}
+
+
+@pytest.mark.parametrize("augment", AUGMENTED.values(), ids=AUGMENTED)
+@pytest.mark.parametrize("mode", ["rrc", "pad", "whole"])
+def test_the_host_gives_the_very_pixels_of_the_reference(source, build, augment, mode):
+    data = replace(DATA, crop=CropConfig(mode=mode, interpolation="random", vflip=0.3))
+    host, reference = (
+        take(build(source, replace(data, loader=name), augment=augment).batches(1))
+        for name in ("host", "reference")
+    )
+    assert_same(host, reference)
 
 
 def test_a_window_shuffles_what_lies_together(whole_folder, data, build):
