@@ -260,17 +260,6 @@ def test_grayscale_and_blur_come_as_often_as_configured():
     assert scipy.stats.kstest(sigma, scipy.stats.uniform(0.1, 1.9).cdf).pvalue > SIGNIFICANCE
 
 
-def test_the_chain_is_in_timms_order():
-    policy = parse_policy("3a")
-    everything = {"color_jitter": (0.3, 0, 0.3, 0), "grayscale": 1.0, "gaussian_blur": 1.0}
-    drawn = image_draws(ImageAugmentation(policy=policy, **everything), **KEY, size=SIZE).chain
-    assert drawn.operations.shape[1] == 1 + 2 + 1 + 1
-    columns = [set(drawn.operations[:, column].tolist()) for column in range(5)]
-    assert columns[0] == {Operation.Solarize, Operation.Desaturate, Operation.GaussianBlur}
-    assert columns[1] == columns[2] == {Operation.Brightness, Operation.Color}
-    assert columns[3:] == [{Operation.Desaturate}, {Operation.GaussianBlur23}]
-
-
 def test_weighted_operations_come_once_for_each_image():
     operations = np.sort(draws_of("rand-n4-p1-tweights").chain.operations, axis=1)
     assert (np.diff(operations, axis=1) > 0).all()
@@ -300,10 +289,3 @@ def test_a_draw_does_not_depend_on_the_batch(augmentation, seed, epoch, split):
     whole, parts = arrays(samples), (arrays(samples[:split]), arrays(samples[split:]))
     for array, first, second in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(array, np.concatenate([first, second]))
-
-
-def test_no_augmentation_draws_an_empty_chain():
-    nothing = ImageAugmentation()
-    assert not nothing.is_on
-    assert image_draws(nothing, **KEY, size=SIZE).chain.operations.shape == (COUNT, 0)
-    assert ImageAugmentation(gaussian_blur=0.1).is_on
