@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <stdexcept>
 
 #include <jerror.h>
 
@@ -48,18 +47,22 @@ std::string why_unsupported(const JpegFrame& frame) {
 }  // namespace
 
 JpegDecoder::JpegDecoder() {
-  info_.err = jpeg_std_error(&errors_.manager);
+  jpeg_std_error(&errors_.manager);
   errors_.manager.error_exit = &JpegDecoder::fail;
   errors_.manager.emit_message = &JpegDecoder::heed;
-  if (!run([this] { jpeg_create_decompress(&info_); })) throw std::runtime_error(errors_.message);
   progress_.progress_monitor = &JpegDecoder::watch;
-  info_.progress = &progress_;
 }
-
-JpegDecoder::~JpegDecoder() { jpeg_destroy_decompress(&info_); }
 
 Verdict JpegDecoder::decode(const uint8_t* data, size_t length, Size listed, Rectangle part,
                             RowSink* sink) {
+  info_ = {};
+  const Verdict verdict = try_to_decode(data, length, listed, part, sink);
+  jpeg_destroy_decompress(&info_);
+  return verdict;
+}
+
+Verdict JpegDecoder::try_to_decode(const uint8_t* data, size_t length, Size listed,
+                                   Rectangle part, RowSink* sink) {
   if (!is_jpeg(data, length)) return refuse(Verdict::kUnsupported, "not a JPEG");
   if (const std::optional<JpegFrame> frame = find_frame(data, length)) {
     const std::string why = why_unsupported(*frame);
@@ -80,12 +83,10 @@ Verdict JpegDecoder::decode(const uint8_t* data, size_t length, Size listed, Rec
   reserve_rows();
   if (!run([&] { read_rows(part, sink); })) return refuse(Verdict::kDamaged, errors_.message);
   if (!has_end()) return refuse(Verdict::kDamaged, "cut off: it has no end-of-image marker");
-  jpeg_abort_decompress(&info_);
   return Verdict::kGood;
 }
 
 Verdict JpegDecoder::refuse(Verdict verdict, std::string reason) {
-  jpeg_abort_decompress(&info_);
   reason_ = std::move(reason);
   return verdict;
 }
@@ -117,6 +118,10 @@ void JpegDecoder::watch(j_common_ptr info) {
 }
 
 void JpegDecoder::read_header(const uint8_t* data, size_t length) {
+  // Anew for each image: a decompressor takes tables that an image lacks from the one before.
+  info_.err = &errors_.manager;
+  jpeg_create_decompress(&info_);
+  info_.progress = &progress_;
   jpeg_mem_src(&info_, const_cast<uint8_t*>(data), length);  // libjpeg-turbo 1.5 lacks the const
   jpeg_read_header(&info_, TRUE);
   info_.out_color_space = JCS_EXT_RGBX;

@@ -46,7 +46,6 @@ class RowSink {
 class JpegDecoder {
  public:
   JpegDecoder();
-  ~JpegDecoder();
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
@@ -68,6 +67,8 @@ class JpegDecoder {
   static void heed(j_common_ptr info, int level);
   static void watch(j_common_ptr info);
 
+  Verdict try_to_decode(const uint8_t* data, size_t length, Size listed, Rectangle part,
+                        RowSink* sink);
   Verdict refuse(Verdict verdict, std::string reason);
   template <class Step>
   bool run(const Step& step);
