@@ -23,6 +23,10 @@ fi
 if ! command -v pkg-config >/dev/null || ! pkg-config --exists libturbojpeg; then
     missing="$missing libturbojpeg0-dev"
 fi
+# The native extension too, with the C library beside the one that FFCV takes.
+if ! command -v pkg-config >/dev/null || ! pkg-config --exists libjpeg; then
+    missing="$missing libjpeg-dev"
+fi
 
 if [ -n "$missing" ]; then
     as_root=""
@@ -32,7 +36,8 @@ if [ -n "$missing" ]; then
     if ! { command -v apt-get >/dev/null && $as_root apt-get update -qq &&
         DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq $missing >/dev/null; }; then
         echo "Could not: please run 'sudo apt-get install$missing' and then 'make env' again" \
-            "(without libopencv-dev, libturbojpeg0-dev and pkg-config all but FFCV works)." >&2
+            "(without libopencv-dev, libturbojpeg0-dev and pkg-config all but FFCV works, without" \
+            "libjpeg-dev all but the host loader)." >&2
     fi
 fi
 
@@ -47,6 +52,8 @@ fi
 
 ffcv="--extra ffcv"
 if ! pkg-config --exists opencv4 libturbojpeg 2>/dev/null; then ffcv=""; fi
-# shellcheck disable=SC2086  # empty or two words
+native="--extra native"
+if ! command -v g++ >/dev/null || ! pkg-config --exists libjpeg 2>/dev/null; then native=""; fi
+# shellcheck disable=SC2086  # empty or two words each
 UV_PYTHON_DOWNLOADS=never "$uv" sync --locked --compile-bytecode --python "$(command -v python3)" \
-    --extra imagenet --extra remote --extra ray $ffcv
+    --extra imagenet --extra remote --extra ray $ffcv $native

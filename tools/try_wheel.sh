@@ -8,9 +8,12 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 rm -rf dist
 "$uv" build --quiet --wheel --out-dir dist
+if pkg-config --exists libjpeg 2>/dev/null; then
+    "$uv" build --quiet --wheel --out-dir dist native
+fi
 UV_PROJECT_ENVIRONMENT="$place/env" UV_PYTHON_DOWNLOADS=never \
     "$uv" sync --quiet --locked --no-dev --no-install-project
-"$uv" pip install --quiet --python "$place/env/bin/python" --no-deps dist/*.whl
+"$uv" pip install --quiet --python "$place/env/bin/python" --no-deps dist/millstream-*.whl
 
 cd "$place"
 PATH="$place/env/bin:$PATH"
@@ -32,4 +35,4 @@ assert "dynamixer_l" in models.names()
 for package in (pipeline, models, trainer):
     assert "site-packages" in str(package.__file__), package.__file__
 PYTHON
-echo "the wheel works: $(ls "$OLDPWD"/dist/*.whl)"
+echo "the wheel works: $(ls "$OLDPWD"/dist/millstream-*.whl)"
