@@ -78,7 +78,7 @@ class LVViT(TokenClassifier, PositionIndexed):
         depth: number of blocks.
         num_heads: heads of the attention.
         residual_divisor: what each residual branch is divided by.
-        stem_width: channels of the stem's convolutions; None is one convolution of 16 x 16.
+        stem_width: channels of the stem's convolutions; 0: patches of 16 x 16 pixels as they are.
         aux_head: whether there is a classifier of the grid's tokens.
         img_size: height and width of the input, or one number for both; it takes this size only.
         mlp_ratio: hidden width of the MLP in multiples of `embed_dim`.
@@ -96,7 +96,7 @@ class LVViT(TokenClassifier, PositionIndexed):
         depth: int,
         num_heads: int,
         residual_divisor: float = 1.0,
-        stem_width: int | None = 64,
+        stem_width: int = 64,
         aux_head: bool = True,
         img_size: Size = 224,
         mlp_ratio: float = 3.0,
@@ -106,7 +106,7 @@ class LVViT(TokenClassifier, PositionIndexed):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        halvings = 0 if stem_width is None else 1
+        halvings = 0 if stem_width == 0 else 1
         super().__init__(
             grid=stem_grid(as_pair(img_size), halvings),
             img_size=img_size,
@@ -118,7 +118,7 @@ class LVViT(TokenClassifier, PositionIndexed):
         check_ratio("mlp_ratio", mlp_ratio, width=embed_dim)
         if not 0 < residual_divisor < math.inf:
             raise ValueError(f"residual_divisor: must be greater than 0, got {residual_divisor!r}")
-        if stem_width is None:
+        if stem_width == 0:
             self.patch_embed = PatchEmbed(in_chans, embed_dim, PATCH_SIZE)
         else:
             check_counts(stem_width=stem_width)
