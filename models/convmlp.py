@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.layers.arguments import Size, as_pair, check_counts, check_ratio, check_stages
+from models.layers.arguments import (
+    Size,
+    as_pair,
+    check_counts,
+    check_matching,
+    check_patch,
+    check_ratio,
+    check_stages,
+)
 from models.layers.basic import ChannelMlp, DropPath, drop_path_rates, init_linear
 from models.layers.classifier import Classifier
 from models.registry import create, default_cfg
@@ -35,27 +43,22 @@ class Tokenizer(nn.Module):
         return self.block(images)
 
 
-class Bottleneck(nn.Sequential):
-    """x + convolutions(x), the last of which is followed by a ReLU too."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__(
-            *_normed(dim, hidden_dim, 1),
-            *_normed(hidden_dim, hidden_dim, 3),
-            *_normed(hidden_dim, dim, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        return x + super().forward(x)
-
-
 class ConvStage(nn.Module):
-    """Bottlenecks, and a convolution that halves the grid."""
+    """Residual branches of convolutions, and a convolution that halves the grid.
+
+    A ReLU follows each of a branch's convolutions, the last too.
+    """
 
     def __init__(self, dim: int, out_dim: int, depth: int) -> None:
         super().__init__()
-        self.conv_blocks = nn.ModuleList(Bottleneck(dim, out_dim) for _ in range(depth))
+        self.conv_blocks = nn.ModuleList(
+            nn.Sequential(
+                *_normed(dim, out_dim, 1),
+                *_normed(out_dim, out_dim, 3),
+                *_normed(out_dim, dim, 1),
+            )
+            for _ in range(depth)
+        )
         self.downsample = nn.Conv2d(dim, out_dim, 3, stride=2, padding=1)
 
 
@@ -136,12 +139,8 @@ class ConvMLP(Classifier):
         super().__init__(in_chans=in_chans, num_classes=num_classes, global_pool=global_pool)
         check_counts(token_dim=token_dim, conv_depth=conv_depth)
         check_stages(depths=depths, dims=dims)
+        check_matching(depths=depths, dims=dims)
         check_ratio("mlp_ratio", mlp_ratio, width=min(dims))
-        if len(depths) != len(dims):
-            raise ValueError(
-                f"depths {tuple(depths)} and dims {tuple(dims)} do not fit: give one depth and one "
-                "width per stage"
-            )
         if token_dim < 2:
             raise ValueError(f"token_dim: must be at least 2, got {token_dim}")
         self.check_size(*as_pair(img_size))
@@ -167,11 +166,7 @@ class ConvMLP(Classifier):
 
     def check_size(self, height: int, width: int) -> None:
         """See that there is a token in the image."""
-        if min(height, width) < TOKEN_SIZE:
-            raise ValueError(
-                f"an image of {height}x{width} pixels is smaller than one token of "
-                f"{TOKEN_SIZE}x{TOKEN_SIZE}; resize the images"
-            )
+        check_patch(height, width, TOKEN_SIZE)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
@@ -181,8 +176,8 @@ class ConvMLP(Classifier):
         """
         self.check_images(images)
         x = self.tokenizer(images)
-        for block in self.conv_stages.conv_blocks:
-            x = self.run_block(block, x)
+        for branch in self.conv_stages.conv_blocks:
+            x = x + self.run_block(branch, x)
         x = self.conv_stages.downsample(x).permute(0, 2, 3, 1).contiguous()
         for stage in self.stages:
             assert isinstance(stage, Stage)

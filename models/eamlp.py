@@ -1,8 +1,9 @@
 """EAMLP: external attention, two small shared memories, in place of self-attention (Guo et al.).
 
-The trunk is T2T-ViT's: overlapping patches, made into tokens and narrowed twice, then a class token
-and blocks. Equations are those of https://arxiv.org/abs/2105.02358 and of its code, where the models
-have T2T-ViT's names; attribute names are the authors'. Shapes: B images, H W grid, C channels.
+The trunk is T2T-ViT's: overlapping patches, made into tokens and narrowed twice, then a class
+token and blocks. Equations are those of https://arxiv.org/abs/2105.02358 and of its code, where the
+models have T2T-ViT's names; attribute names are the authors'. Shapes: B images, H W grid, C
+channels.
 """
 
 import torch
@@ -158,16 +159,14 @@ def token_grid(img_size: tuple[int, int]) -> tuple[int, int]:
     return grid
 
 
-def split_grid(
-    size: tuple[int, int], kernel: int, stride: int, padding: int
-) -> tuple[int, int]:
+def split_grid(size: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
     """Rows and columns of the neighbourhoods of a grid of `size`."""
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in size)
     return rows, columns
 
 
 def sinusoids(positions: int, dim: int) -> Tensor:
-    """(positions, dim) float32: of position p, sin(p r) and cos(p r), r falling over the channels."""
+    """(positions, dim) float32: sine and cosine of the position times a rate for each pair."""
     channel = torch.arange(dim, dtype=torch.float64)
     rate = 10000.0 ** (-2 * (channel // 2) / dim)
     angle = torch.arange(positions, dtype=torch.float64)[:, None] * rate
@@ -175,10 +174,7 @@ def sinusoids(positions: int, dim: int) -> Tensor:
 
 
 default_cfgs = generate_default_cfgs(
-    {
-        name: default_cfg(first_conv=None)
-        for name in ("eamlp_7", "eamlp_14", "eamlp_19", "eamlp_24")
-    }
+    {name: default_cfg(first_conv=None) for name in ("eamlp_7", "eamlp_14", "eamlp_19", "eamlp_24")}
 )
 
 

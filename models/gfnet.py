@@ -14,7 +14,13 @@ import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.layers.arguments import Size, as_pair, check_counts, check_ratio, check_stages
+from models.layers.arguments import (
+    Size,
+    check_counts,
+    check_matching,
+    check_ratio,
+    check_stages,
+)
 from models.layers.basic import (
     ChannelMlp,
     Downsample,
@@ -97,13 +103,9 @@ class GFNet(FixedSizeClassifier, PositionIndexed):
             img_size=img_size, in_chans=in_chans, num_classes=num_classes, global_pool=global_pool
         )
         check_stages(dims=dims, depths=depths)
+        check_matching(dims=dims, depths=depths)
         check_counts(patch_size=patch_size)
         check_ratio("mlp_ratio", mlp_ratio, width=min(dims))
-        if len(dims) != len(depths):
-            raise ValueError(
-                f"dims {tuple(dims)} and depths {tuple(depths)} do not fit: give one width and one "
-                "depth per stage"
-            )
         grids = token_grids(self.img_size, patch_size, (True,) * (len(dims) - 1))
         self.grid = grids[0]
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dims[0]))
@@ -225,14 +227,24 @@ def gfnet_xs(pretrained: bool = False, **overrides: object) -> nn.Module:
 @register_model
 def gfnet_s(pretrained: bool = False, **overrides: object) -> nn.Module:
     """GFNet-S of the paper: 25 M parameters."""
-    settings: dict[str, object] = {"dims": (384,), "depths": (19,), "patch_size": 16, "drop_path_rate": 0.15}
+    settings: dict[str, object] = {
+        "dims": (384,),
+        "depths": (19,),
+        "patch_size": 16,
+        "drop_path_rate": 0.15,
+    }
     return create(GFNet, "gfnet_s", pretrained, settings, overrides)
 
 
 @register_model
 def gfnet_b(pretrained: bool = False, **overrides: object) -> nn.Module:
     """GFNet-B of the paper: 43 M parameters."""
-    settings: dict[str, object] = {"dims": (512,), "depths": (19,), "patch_size": 16, "drop_path_rate": 0.25}
+    settings: dict[str, object] = {
+        "dims": (512,),
+        "depths": (19,),
+        "patch_size": 16,
+        "drop_path_rate": 0.25,
+    }
     return create(GFNet, "gfnet_b", pretrained, settings, overrides)
 
 

@@ -2,8 +2,8 @@
 
 Convolutions make the tokens, the residual stream outweighs its branches by a fixed factor, and a
 second classifier, `aux_head`, sees every token of the grid. Equations are those of the paper,
-https://arxiv.org/abs/2104.10858, and of its code, whose attribute names these are. Shapes: B images,
-H W grid, N = H W tokens of it, C channels, K classes.
+https://arxiv.org/abs/2104.10858, and of its code, whose attribute names these are. Shapes:
+B images, H W grid, N = H W tokens of it, C channels, K classes.
 
 The authors' model draws MixToken's box itself and returns a tuple whenever it trains. Here the box
 is an argument: with it `forward` gives the outputs for token labels; without it one tensor of

@@ -75,7 +75,7 @@ class GlobalFilter(PositionIndexed):
         return (self.from_row_frequencies @ y.view(B, H, 2 * F, C)).to(x.dtype)
 
     def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
-        """Resize the response as a picture of H x F points whose corners stay, as the authors do."""
+        """Resize the response as a picture of H x F points whose corners stay: the authors' way."""
         key = f"{prefix}complex_weight"
         stored, ours = state_dict.get(key), self.complex_weight
         if stored is None or stored.ndim != 4 or stored.shape[:2] == ours.shape[:2]:

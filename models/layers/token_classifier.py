@@ -34,7 +34,9 @@ class TokenClassifier(FixedSizeClassifier):
         )
         self.grid = grid
 
-    def add_blocks(self, blocks: list[nn.Module], positions: nn.Parameter, drop_rate: float) -> None:
+    def add_blocks(
+        self, blocks: list[nn.Module], positions: nn.Parameter, drop_rate: float
+    ) -> None:
         """Put blocks, norm and classifier on; `positions` is (1, 1 + N, C)."""
         dim = positions.shape[-1]
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
