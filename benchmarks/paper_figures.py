@@ -41,6 +41,16 @@ NOTES = {
     "flowers102": "Parameters and FLOPs are with Food-101's 101 classes. With Flowers-102's 102 "
     "the code has 257 parameters more.",
     "shared": "III shares its weights between segments, not its work: IV costs as much.",
+    "lvvit": "Trained with token labels. The source's own counter, which adds normalisation and "
+    "softmax and leaves the classifiers out, gives 2.867, 6.572, 12.738 and 34.776 G as T, S, M and "
+    "L.",
+    "lvvit_larger": "At more pixels: S 84.4 at 384; M 85.4 at 384 and 85.5 at 448; L 86.2 at 448 "
+    "and 86.4 at 512, and nothing at 224.",
+    "gfnet": "Our count has no transforms and no filters, which are no products in the paper.",
+    "eamlp": "As in the Vision Permutator README, which names no variant; these are those of 30M "
+    "and 55M parameters.",
+    "eamlp_7": "At 384 pixels, the one run whose log was released.",
+    "fixed": "Counted with the positional embedding, which does not learn.",
     "slides": "As in the comparison table of the DynaMixer slides, which do not say how FLOPs were "
     "counted.",
     "mixer": "77.3 in a second row of the slides; 78.5 in the Vision Permutator README.",
@@ -97,6 +107,24 @@ REPORTED = {
     "splitmixer_v_256_8_ks7_p7": Reported(notes=("unpublished",)),
     "stridemixer_i_256_8": Reported(notes=("notebook",)),
     "stridemixer_iii_256_8": Reported(notes=("notebook",)),
+    "lvvit_t": Reported("8.53M", "", "79.1", ("lvvit",)),
+    "lvvit_s": Reported("26.15M", "", "83.3", ("lvvit", "lvvit_larger")),
+    "lvvit_m": Reported("55.83M", "", "84.0", ("lvvit", "lvvit_larger")),
+    "lvvit_l": Reported(notes=("lvvit", "lvvit_larger")),
+    "gfnet_ti": Reported("7M", "1.3G", "74.6", ("gfnet",)),
+    "gfnet_xs": Reported("16M", "2.8G", "78.6", ("gfnet",)),
+    "gfnet_s": Reported("25M", "4.5G", "80.0", ("gfnet",)),
+    "gfnet_b": Reported("43M", "7.9G", "80.7", ("gfnet",)),
+    "gfnet_h_ti": Reported("15M", "2.0G", "80.1", ("gfnet",)),
+    "gfnet_h_s": Reported("32M", "4.5G", "81.5", ("gfnet",)),
+    "gfnet_h_b": Reported("54M", "8.4G", "82.9", ("gfnet",)),
+    "convmlp_s": Reported("9.0M", "2.4G", "76.8"),
+    "convmlp_m": Reported("17.4M", "3.9G", "79.0"),
+    "convmlp_l": Reported("42.7M", "9.9G", "80.2"),
+    "eamlp_7": Reported("", "", "71.7", ("eamlp_7", "fixed")),
+    "eamlp_14": Reported("30M", "", "78.9", ("eamlp", "fixed")),
+    "eamlp_19": Reported("55M", "", "79.4", ("eamlp", "fixed")),
+    "eamlp_24": Reported(notes=("unpublished", "fixed")),
     "convmixer_1536_20": Reported("51.6M", "", "81.37", ("convmixer",)),
     "convmixer_768_32": Reported("21.1M", "", "80.16", ("convmixer", "relu")),
     "convmixer_1024_20_ks9_p14": Reported("24.4M", "", "76.94", ("convmixer",)),

@@ -217,6 +217,8 @@ def _init_convolution(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+AUTHORS_NAMES = {f"convmlp_{size}_classification": (f"convmlp_{size}", {}) for size in "sml"}
+
 default_cfgs = generate_default_cfgs(
     {
         name: default_cfg(first_conv="tokenizer.block.0", fixed_input_size=False)

@@ -173,6 +173,8 @@ def sinusoids(positions: int, dim: int) -> Tensor:
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
 
 
+AUTHORS_NAMES = {f"T2t_vit_{depth}": (f"eamlp_{depth}", {}) for depth in (7, 14, 19, 24)}
+
 default_cfgs = generate_default_cfgs(
     {name: default_cfg(first_conv=None) for name in ("eamlp_7", "eamlp_14", "eamlp_19", "eamlp_24")}
 )

@@ -197,6 +197,11 @@ class GFNet(FixedSizeClassifier, PositionIndexed):
         }
 
 
+AUTHORS_NAMES = {
+    f"gfnet-{size}": (f"gfnet_{size.replace('-', '_')}", {})
+    for size in ("ti", "xs", "s", "b", "h-ti", "h-s", "h-b")
+}
+
 default_cfgs = generate_default_cfgs(
     {
         "gfnet_ti": default_cfg(first_conv="patch_embed.proj", crop_pct=0.875),

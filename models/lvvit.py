@@ -238,6 +238,15 @@ def stem_grid(img_size: tuple[int, int], halvings: int) -> tuple[int, int]:
     return rows, columns
 
 
+AUTHORS_NAMES: dict[str, tuple[str, dict[str, object]]] = {
+    "lvvit": ("lvvit_s", {"aux_head": False}),
+    # Their plain baseline, which they call `vit`.
+    "lvvit_repo_vit": (
+        "lvvit_s",
+        {"aux_head": False, "stem_width": 0, "residual_divisor": 1.0},
+    ),
+}
+
 default_cfgs = generate_default_cfgs(
     {
         "lvvit_t": default_cfg(first_conv="patch_embed.conv1"),
