@@ -42,8 +42,7 @@ NOTES = {
     "the code has 257 parameters more.",
     "shared": "III shares its weights between segments, not its work: IV costs as much.",
     "lvvit": "Trained with token labels. The source's own counter, which adds normalisation and "
-    "softmax and leaves the classifiers out, gives 2.867, 6.572, 12.738 and 34.776 G as T, S, M and "
-    "L.",
+    "softmax and leaves the classifiers out, gives T 2.867, S 6.572, M 12.738 and L 34.776 G.",
     "lvvit_larger": "At more pixels: S 84.4 at 384; M 85.4 at 384 and 85.5 at 448; L 86.2 at 448 "
     "and 86.4 at 512, and nothing at 224.",
     "gfnet": "Our count has no transforms and no filters, which are no products in the paper.",

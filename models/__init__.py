@@ -1,7 +1,8 @@
 """The mixer families. `import models` registers them for `timm.create_model("dynamixer_s")`.
 
 - `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`, `lvvit`, `gfnet`, `convmlp`,
-  `eamlp`: the families; each registers its variants by `registry`. `layers`: what they are built of.
+  `eamlp`: the families; each registers its variants by `registry`. `layers`: what they are built
+  of.
 - `build`: a model by name, for an input size.
 - `checkpoints`, `checkpoint_files`: the authors' weights.
 """

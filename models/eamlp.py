@@ -15,7 +15,7 @@ from models.layers.arguments import Size, as_pair, check_counts, check_ratio
 from models.layers.attention import ExternalAttention, NarrowingAttention
 from models.layers.basic import ChannelMlp, drop_path_rates
 from models.layers.pyramid import Block
-from models.layers.resampling import PositionIndexed, announce
+from models.layers.resampling import announce
 from models.layers.token_classifier import TokenClassifier
 from models.registry import create, default_cfg
 
@@ -65,7 +65,7 @@ class TokensToToken(nn.Module):
         return x.contiguous() + self.project.bias
 
 
-class EAMLP(TokenClassifier, PositionIndexed):
+class EAMLP(TokenClassifier):
     """The EAMLP classifier.
 
     Args:
@@ -135,10 +135,6 @@ class EAMLP(TokenClassifier, PositionIndexed):
         _, positions, dim = self.pos_embed.shape
         state_dict[f"{prefix}pos_embed"] = sinusoids(positions, dim)[None].to(stored)
         announce(f"{prefix}pos_embed", old=stored.shape[1] - 1, new=positions - 1)
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters with two or more dimensions that take no decay."""
-        return {"pos_embed", "cls_token"}
 
 
 def token_grid(img_size: tuple[int, int]) -> tuple[int, int]:

@@ -165,11 +165,11 @@ class GFNet(FixedSizeClassifier, PositionIndexed):
     def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         """Resize `pos_embed` of another grid, whose rows are those of the first block's filter."""
         stored = state_dict.get(f"{prefix}pos_embed")
-        first = next(key for key in self.state_dict() if key.endswith("complex_weight"))
+        first = next(key for key, _ in self.named_parameters() if key.endswith("complex_weight"))
         response = state_dict.get(f"{prefix}{first}")
         if stored is None or response is None or stored.ndim != 3 or response.ndim != 4:
             return
-        rows, tokens = response.shape[0], stored.shape[1]
+        rows, tokens = max(response.shape[0], 1), stored.shape[1]
         old = (rows, tokens // rows)
         if old == self.grid or old[0] * old[1] != tokens or response.shape[1] != old[1] // 2 + 1:
             return

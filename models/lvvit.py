@@ -11,6 +11,7 @@ logits, in training as in evaluation, so that the model also learns from plain l
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,6 @@ from models.layers.attention import Attention
 from models.layers.basic import PatchEmbed, drop_path_rates
 from models.layers.mix_token import exchange
 from models.layers.pyramid import Block
-from models.layers.resampling import PositionIndexed, announce, resize_grid
 from models.layers.token_classifier import TokenClassifier
 from models.registry import create, default_cfg
 
@@ -70,7 +70,7 @@ class OutweighedBlock(Block):
         return torch.add(x, self.drop_path(self.mlp(self.norm2(x))), alpha=self.branch_scale)
 
 
-class LVViT(TokenClassifier, PositionIndexed):
+class LVViT(TokenClassifier):
     """The LV-ViT classifier.
 
     Args:
@@ -200,27 +200,6 @@ class LVViT(TokenClassifier, PositionIndexed):
         x = self.head_drop(x)
         return self.head(x[:, 0]) + AUX_WEIGHT * self.aux_head(x[:, 1:]).amax(1)
 
-    def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
-        """Resize `pos_embed` of another grid, which must be square: it does not say its sides."""
-        stored = state_dict.get(f"{prefix}pos_embed")
-        if stored is None or stored.shape == self.pos_embed.shape or stored.ndim != 3:
-            return
-        tokens = stored.shape[1] - 1
-        side = math.isqrt(tokens)
-        if side**2 != tokens:
-            raise ValueError(
-                f"{prefix}pos_embed: {tokens} is the number of tokens of no square grid. A "
-                "positional embedding does not say the sides of its grid, so only those of square "
-                "grids can be resized; create the model with the img_size that it was trained at"
-            )
-        grid = resize_grid(stored[0, 1:].reshape(side, side, -1), self.grid).flatten(0, 1)
-        state_dict[f"{prefix}pos_embed"] = torch.cat([stored[:, :1], grid[None]], dim=1)
-        announce(f"{prefix}pos_embed", old=tokens, new=len(grid))
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters with two or more dimensions that take no decay."""
-        return {"pos_embed", "cls_token"}
-
 
 def stem_grid(img_size: tuple[int, int], halvings: int) -> tuple[int, int]:
     """Rows and columns of tokens; a halving rounds up, what is left beyond whole patches is cut.
@@ -241,10 +220,7 @@ def stem_grid(img_size: tuple[int, int], halvings: int) -> tuple[int, int]:
 AUTHORS_NAMES: dict[str, tuple[str, dict[str, object]]] = {
     "lvvit": ("lvvit_s", {"aux_head": False}),
     # Their plain baseline, which they call `vit`.
-    "lvvit_repo_vit": (
-        "lvvit_s",
-        {"aux_head": False, "stem_width": 0, "residual_divisor": 1.0},
-    ),
+    "lvvit_repo_vit": ("lvvit_s", {"aux_head": False, "stem_width": 0, "residual_divisor": 1.0}),
 }
 
 default_cfgs = generate_default_cfgs(
@@ -257,11 +233,21 @@ default_cfgs = generate_default_cfgs(
 )
 
 
+def _create(
+    variant: str, pretrained: bool, settings: dict[str, object], overrides: dict[str, object]
+) -> nn.Module:
+    if overrides.get("stem_width") == 0:
+        overlay = cast("dict[str, object]", overrides.get("pretrained_cfg_overlay") or {})
+        overlay = {"first_conv": "patch_embed.proj", **overlay}
+        overrides = {**overrides, "pretrained_cfg_overlay": overlay}
+    return create(LVViT, variant, pretrained, settings, overrides)
+
+
 @register_model
 def lvvit_t(pretrained: bool = False, **overrides: object) -> nn.Module:
     """LV-ViT-T of the authors' repository: 9 M parameters."""
     settings: dict[str, object] = {"embed_dim": 240, "depth": 12, "num_heads": 4}
-    return create(LVViT, "lvvit_t", pretrained, settings, overrides)
+    return _create("lvvit_t", pretrained, settings, overrides)
 
 
 @register_model
@@ -273,7 +259,7 @@ def lvvit_s(pretrained: bool = False, **overrides: object) -> nn.Module:
         "num_heads": 6,
         "residual_divisor": 2.0,
     }
-    return create(LVViT, "lvvit_s", pretrained, settings, overrides)
+    return _create("lvvit_s", pretrained, settings, overrides)
 
 
 @register_model
@@ -285,7 +271,7 @@ def lvvit_m(pretrained: bool = False, **overrides: object) -> nn.Module:
         "num_heads": 8,
         "residual_divisor": 2.0,
     }
-    return create(LVViT, "lvvit_m", pretrained, settings, overrides)
+    return _create("lvvit_m", pretrained, settings, overrides)
 
 
 @register_model
@@ -298,4 +284,4 @@ def lvvit_l(pretrained: bool = False, **overrides: object) -> nn.Module:
         "residual_divisor": 3.0,
         "stem_width": 128,
     }
-    return create(LVViT, "lvvit_l", pretrained, settings, overrides)
+    return _create("lvvit_l", pretrained, settings, overrides)

@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refuse(str(error))
     height, width = input_config(model).size
     name, settings = models.resolve(arguments.model)
-    with_settings = "".join(f" with {key}={value!r}" for key, value in settings.items())
+    also = "".join(f" with {key}={value!r}" for key, value in settings.items())
     print(
-        f"{output}: {name}{with_settings}, {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"{output}: {name}{also}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{model.num_classes} classes, {height}x{width} pixels; "
         f"from {stored.entry or 'the weights'} of {source}"
     )
@@ -62,7 +62,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", type=Path, help="the checkpoint; it is only read")
-    parser.add_argument("--model", required=True, help="the variant that it was trained as, by its name or its authors'")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="the variant that it was trained as, by its name or its authors'",
+    )
     parser.add_argument("--out", type=Path, help="default: FILE with the suffix .safetensors")
     parser.add_argument("--raw", action="store_true", help="the weights, not their moving average")
     parser.add_argument(

@@ -3,15 +3,18 @@
 Shapes: B images, H W grid, N = H W tokens of it, C channels. Names are those of the authors' files.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from models.layers.arguments import Size
 from models.layers.basic import init_linear
 from models.layers.classifier import FixedSizeClassifier
+from models.layers.resampling import PositionIndexed, announce, resize_grid
 
 
-class TokenClassifier(FixedSizeClassifier):
+class TokenClassifier(FixedSizeClassifier, PositionIndexed):
     """A classifier of `cls_token`, `pos_embed`, `blocks`, `norm` and `head`.
 
     A family makes its stem, calls `add_blocks` and implements `embed`.
@@ -71,6 +74,27 @@ class TokenClassifier(FixedSizeClassifier):
         for block in self.blocks:
             x = self.run_block(block, x)
         return self.norm(x)
+
+    def fit_positions(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Resize `pos_embed` of another grid, which must be square: it does not say its sides."""
+        stored = state_dict.get(f"{prefix}pos_embed")
+        if stored is None or stored.shape == self.pos_embed.shape or stored.ndim != 3:
+            return
+        tokens = stored.shape[1] - 1
+        side = math.isqrt(tokens)
+        if side**2 != tokens:
+            raise ValueError(
+                f"{prefix}pos_embed: {tokens} is the number of tokens of no square grid. A "
+                "positional embedding does not say the sides of its grid, so only those of square "
+                "grids can be resized; create the model with the img_size that it was trained at"
+            )
+        grid = resize_grid(stored[0, 1:].reshape(side, side, -1), self.grid).flatten(0, 1)
+        state_dict[f"{prefix}pos_embed"] = torch.cat([stored[:, :1], grid[None]], dim=1)
+        announce(f"{prefix}pos_embed", old=tokens, new=len(grid))
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters with two or more dimensions that take no decay."""
+        return {"pos_embed", "cls_token"}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Patterns that sort parameters into layers, for layer-wise learning rates."""

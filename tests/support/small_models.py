@@ -131,3 +131,6 @@ def images(name: str, batch: int = 2, seed: int = 1, **overrides: object) -> tor
 
 
 NAMES = models.names()
+
+STRUCTURES = tuple(name for name in NAMES if name not in SMALL or name in ONE_OF_EACH_FAMILY)
+"""Those whose small forms differ in more than numbers, for what is costly."""
