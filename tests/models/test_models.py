@@ -35,6 +35,16 @@ def test_names_are_in_timms_registry(name):
     assert timm.is_model(name)
 
 
+def test_authors_names_are_of_registered_models_and_are_not_registered():
+    assert models.resolve("T2t_vit_14") == ("eamlp_14", {})
+    assert models.resolve("gfnet-h-b") == ("gfnet_h_b", {})
+    assert models.resolve("dynamixer_s") == ("dynamixer_s", {})
+    for theirs, (ours, arguments) in models._AUTHORS_NAMES.items():
+        assert not timm.is_model(theirs), theirs
+        with torch.device("meta"):
+            timm.create_model(ours, **arguments)
+
+
 def test_a_name_that_timm_has_is_refused(monkeypatch):
     family = types.ModuleType("models.another")
     family.__all__ = ["resnet18"]
