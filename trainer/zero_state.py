@@ -98,8 +98,12 @@ def gather_state(engine: Engine) -> TrainingState | None:
 
 @torch.no_grad()
 def gather_weights(engine: Engine) -> dict[str, Tensor]:
-    """Parameters from the masters, and buffers; filled on rank 0 only (collective)."""
+    """Parameters from the masters, and what does not learn; on rank 0 only (collective)."""
     weights = _gather(engine, None)
+    for name, parameter in _frozen(engine.module):
+        with deepspeed.zero.GatheredParameters([parameter], enabled=engine.stage == 3):
+            if dist.get_rank() == 0:
+                weights[name] = parameter.detach().to("cpu", copy=True)
     if dist.get_rank() == 0:
         persistent = engine.module.state_dict().keys()
         for name, buffer in engine.module.named_buffers():
@@ -110,7 +114,7 @@ def gather_weights(engine: Engine) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def scatter_weights(engine: Engine, weights: dict[str, Tensor]) -> None:
-    """Put whole weights and buffers into the masters and the working weights (collective)."""
+    """Put what `gather_weights` gave into the masters and the working weights (collective)."""
     for name, parameter in _parameters(engine.module):
         value = weights[name].to(engine.device)
         if engine.stage == 0:
@@ -119,6 +123,11 @@ def scatter_weights(engine: Engine, weights: dict[str, Tensor]) -> None:
             safe_set_full_fp32_param(parameter, value)
             if engine.stage == 3:
                 _copy_into_partition(parameter, value)
+    for name, parameter in _frozen(engine.module):
+        if engine.stage == 3:
+            _copy_into_partition(parameter, weights[name])
+        else:
+            parameter.copy_(weights[name])
     refresh_weights(engine)
     for name, buffer in engine.module.named_buffers():
         if name in weights:
@@ -148,6 +157,11 @@ def scatter_moments(engine: Engine, state: TrainingState) -> None:
 
 def _parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in module.named_parameters() if p.requires_grad)
+
+
+def _frozen(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that no optimizer has, such as a positional embedding that is a function."""
+    return ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
 
 
 def _gather(engine: Engine, key: str | None) -> dict[str, Tensor]:

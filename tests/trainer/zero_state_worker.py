@@ -37,7 +37,8 @@ from trainer.zero_state import (
 GLOBAL, ROUNDS = 16, 2
 
 
-def make(stage: int, dtype: str) -> tuple[Engine, Ema]:
+def make(stage: int, dtype: str, fixed: float = 0.1) -> tuple[Engine, Ema]:
+    """An engine and its average; one parameter, all of it `fixed`, does not learn."""
     per_gpu = GLOBAL // ROUNDS // dist.get_world_size()
     recipe = Recipe(
         model=ModelConfig(name="dynamixer_nano"),
@@ -49,6 +50,7 @@ def make(stage: int, dtype: str) -> tuple[Engine, Ema]:
     )
     torch.manual_seed(0)
     model = build_model("dynamixer_nano", num_classes=10)
+    model.get_parameter("norm.bias").requires_grad_(requires_grad=False).fill_(fixed)
     plan = BatchPlan.solve(global_size=GLOBAL, per_gpu=per_gpu, world_size=dist.get_world_size())
     engine = Engine(model, recipe, plan)
     return engine, Ema(engine, 0.9)
@@ -88,7 +90,7 @@ def gather(engine: Engine, ema: Ema) -> TrainingState:
 
 
 def restore(stage: int, dtype: str, state: TrainingState) -> tuple[Engine, Ema]:
-    engine, ema = make(stage, dtype)
+    engine, ema = make(stage, dtype, fixed=0.7)  # what is restored must not be the new engine's
     ema.load(state.ema)
     scatter_weights(engine, state.model)
     scatter_moments(engine, state)
