@@ -51,6 +51,7 @@ def make(stage: int, dtype: str, fixed: float = 0.1) -> tuple[Engine, Ema]:
     torch.manual_seed(0)
     model = build_model("dynamixer_nano", num_classes=10)
     model.get_parameter("norm.bias").requires_grad_(requires_grad=False).fill_(fixed)
+    model.register_buffer("of_rank", torch.tensor(float(dist.get_rank())), persistent=False)
     plan = BatchPlan.solve(global_size=GLOBAL, per_gpu=per_gpu, world_size=dist.get_world_size())
     engine = Engine(model, recipe, plan)
     return engine, Ema(engine, 0.9)
@@ -133,6 +134,7 @@ def check(stage: int, dtype: str) -> tuple[dict[str, object], TrainingState]:
         "resumed": whole[:3] + rest,
         "same_state": equal(end, again),
         "ema_forward_error": error,
+        "unsaved_buffer": engine.module.get_buffer("of_rank").item(),
     }, middle
 
 
