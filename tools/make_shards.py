@@ -30,12 +30,12 @@ from pipeline.prepare.conversion.run import check_output, convert, merge
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from tools.cli import exits
+from tools.cli.numbers import positive
 from tools.cli.output_options import (
     add_shard_options,
     add_target_options,
     new_conversion,
     new_runner,
-    positive,
 )
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout

@@ -36,8 +36,9 @@ LEVELS = {
     "pipeline.prepare.conversion": 13,
     "pipeline.prepare.checking": 14,
     "tools.cli": 15,
-    "tools": 16,
-    "benchmarks": 17,
+    "tools.trained": 16,
+    "tools": 17,
+    "benchmarks": 18,
 }
 """The longest prefix of a module's name decides. Equal levels: only within one folder."""
 
