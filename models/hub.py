@@ -113,6 +113,11 @@ def published_model(name: str, *, img_size: int | None) -> tuple[nn.Module, Mode
     )
 
 
+def load_folder(folder: Path) -> nn.Module:
+    """The model of such a folder, as anybody with timm loads it."""
+    return timm.create_model(f"local-dir:{folder}", pretrained=True)
+
+
 def _labels(stored: object) -> tuple[str, ...]:
     """Names of the outputs, which timm writes as a list, or by their index."""
     if isinstance(stored, dict):
