@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -76,8 +77,9 @@ def build_model(
         check_rate("model.drop_path_rate", drop_path_rate)
     size = None if img_size is None else as_pair(img_size)
     given = constructor_arguments(name, img_size=img_size, drop_path_rate=drop_path_rate)
+    create = cast("Callable[..., nn.Module]", timm.create_model)
     try:
-        model = timm.create_model(name, num_classes=num_classes, **given)
+        model = create(name, num_classes=num_classes, **given)
     except TypeError as error:
         raise _refused_keyword(name, error) from error
     if size is not None:

@@ -26,7 +26,7 @@ from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.manifest import Manifest, printable, software
 from pipeline.prepare.conversion.parts import WHOLE, Part, parse_part
 from pipeline.prepare.conversion.remote_output import staged, staged_for_looking
-from pipeline.prepare.conversion.run import check_output, convert, merge
+from pipeline.prepare.conversion.run import check_output, convert, find_finished, merge
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from tools.cli import exits

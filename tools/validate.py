@@ -68,7 +68,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     data.add_argument("--class-map", type=Path, metavar="CSV", help="wnid,index: name and output")
     data.add_argument("--all-classes", action="store_true", help="all of the model's compete")
     data.add_argument("--real-labels", type=Path, metavar="JSON", help="ImageNet ReaL's real.json")
-    data.add_argument("--loader", choices=("dali", "reference"), default="dali")
+    data.add_argument(
+        "--loader",
+        choices=("auto", "host", "dali", "reference"),
+        default="auto",
+        help="as data.loader",
+    )
     work = parser.add_argument_group("computing")
     work.add_argument("--batch-size", type=positive, default=64, help="images of a rank at once")
     work.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")

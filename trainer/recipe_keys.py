@@ -42,7 +42,9 @@ def explain(path: str) -> str:
         ValueError: if there is no such key; it names the nearest.
     """
     keys = recipe_keys()
-    chosen = [key for key in keys if key.path == path or key.path.startswith(f"{path}.") or not path]
+    chosen = [
+        key for key in keys if key.path == path or key.path.startswith(f"{path}.") or not path
+    ]
     if not chosen:
         known = [key.path for key in keys]
         last = [name for name in known if name.rpartition(".")[2] == path]
@@ -134,7 +136,9 @@ def _type_words(annotation: object) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if part is type(None) else _type_words(part) for part in arguments)
+        return " or ".join(
+            "null" if part is type(None) else _type_words(part) for part in arguments
+        )
     if origin in (tuple, list):
         inner = [_type_words(part) for part in arguments if part is not Ellipsis]
         return f"list of {inner[0]}" if Ellipsis in arguments else f"[{', '.join(inner)}]"

@@ -77,7 +77,9 @@ def dump(config: object) -> str:
 def one_line(value: object) -> str:
     """A value as a recipe writes it, on one line."""
     plain = TypeAdapter(type(value)).dump_python(value, mode="json")
-    return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+    return (
+        yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+    )
 
 
 def json_schema(cls: type) -> dict[str, object]:

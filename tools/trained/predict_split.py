@@ -6,6 +6,7 @@ A few numbers for each image come together on rank 0; every figure and report is
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.augment.batches import BatchTransform
+from pipeline.augment.config import AugmentConfig
 from pipeline.batch import IGNORE_LABEL, Loader, Placement
-from pipeline.config import AugmentConfig, DataConfig, InputSpec
+from pipeline.config import DataConfig, InputSpec
 from pipeline.formats.source import FollowsOrder, Sample, Source
 from pipeline.loaders.build import build_loader
 from tools.trained.classes import ClassMap
@@ -49,7 +51,7 @@ class Setting:
     """How images are read and predicted."""
 
     batch_size: int = 64
-    loader: str = "dali"
+    loader: Literal["auto", "host", "dali", "reference"] = "auto"
     amp: torch.dtype | None = None
     """Autocast to this; None computes in float32."""
     flip: bool = False
@@ -75,7 +77,8 @@ def predict_split(
     remembering = _KeysRemembered(source)
     loader = build_loader(
         remembering,
-        data=DataConfig(loader="dali" if setting.loader == "dali" else "reference"),
+        data=DataConfig(loader=setting.loader),
+        augment=AugmentConfig(),
         spec=spec,
         batch_size=setting.batch_size,
         accumulation=1,
