@@ -2,18 +2,22 @@
 
 from torch import nn
 
-from models.build import input_config
+from models.build import InputConfig, input_config
 from pipeline.config import InputSpec
 from trainer.yaml_config import ConfigError
 
 
 def input_spec(model: nn.Module) -> InputSpec:
-    """Return the input that `model` was built for.
+    """Return the input that `model` was built for. Raises as `spec_of` does."""
+    return spec_of(input_config(model))
+
+
+def spec_of(config: InputConfig) -> InputSpec:
+    """Return `config` as the pipeline takes it.
 
     Raises:
         ConfigError: if it is not square.
     """
-    config = input_config(model)
     height, width = config.size
     if height != width:
         raise ConfigError(f"model.name: takes {height}x{width} images; only square ones are made")

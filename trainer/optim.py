@@ -16,8 +16,11 @@ class OptimConfig:
     lr: float
     """Peak learning rate for the global batch as it is: nothing is scaled behind your back."""
     weight_decay: float = 0.05
+    """Share of a weight, times the learning rate, that is taken off it at each step."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square."""
     eps: float = 1e-8
+    """Added to the root of the average square."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     decay_all: bool = False
