@@ -66,7 +66,7 @@ def _run(recipe: Recipe) -> int:
     # images; OpenMP reads this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, because it takes ten seconds: a mistake in the recipe has been told by now.
-    from trainer.world import StopSignal, bootstrap, current
+    from trainer.process.world import StopSignal, bootstrap, current
 
     stop = StopSignal()
     bootstrap()
@@ -77,7 +77,7 @@ def _run(recipe: Recipe) -> int:
     from trainer.assembly import train
     from trainer.checkpoint import CheckpointError
     from trainer.engine import init_process_group
-    from trainer.loop import TrainingError
+    from trainer.job import TrainingError
 
     init_process_group()
     try:

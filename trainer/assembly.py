@@ -21,10 +21,11 @@ from trainer import checkpoint
 from trainer.engine import Engine, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard
 from trainer.input_spec import input_spec
-from trainer.loop import Job, Trainer
+from trainer.job import Job
+from trainer.loop import Trainer
+from trainer.process.world import StopAgreement, StopSignal, World, on_main, share_cores
 from trainer.recipe import BatchPlan, Recipe
 from trainer.run_folder import RunFolder
-from trainer.world import StopAgreement, StopSignal, World, on_main, share_cores
 from trainer.yaml_config import ConfigError
 
 
@@ -35,7 +36,7 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
         ConfigError: a recipe that does not go with the data, the ranks or the run folder.
         DataError: data that cannot be read.
         CheckpointError: a checkpoint that cannot be written or read.
-        TrainingError: a loss that is not finite.
+        TrainingError: gradients or weights that are not finite.
     """
     share_cores(world)
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))

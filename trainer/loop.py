@@ -8,59 +8,28 @@ checkpoint needs tensors and three integers, and a resumed run repeats an undist
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from pipeline.batch import Batch, Loader
+from pipeline.batch import Batch
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
 from trainer.ema import Ema
 from trainer.engine import Engine
-from trainer.events import Evaluated, Event, Note, Saved, Step
+from trainer.evaluation import Evaluator
+from trainer.events import Evaluated, Note, Saved, Step
+from trainer.job import Job, TrainingError
 from trainer.loss import soft_target_cross_entropy
-from trainer.metrics import Accuracy
-from trainer.recipe import BatchPlan, Recipe
+from trainer.process.world import on_main
 from trainer.schedule import lr_at
-from trainer.world import StopAgreement, on_main
 from trainer.zero_state import TrainingState, gather_state, scatter_moments, scatter_weights
 
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says why and what to change."""
-
-
-class Transform(Protocol):
-    """What is done to whole batches on the device."""
-
-    def train(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and soft targets (B, K)."""
-        ...
-
-    def evaluate(self, batch: Batch) -> Tensor:
-        """Images (B, 3, H, W)."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What a trainer works on; it constructs none of it."""
-
-    recipe: Recipe
-    plan: BatchPlan
-    train: Loader
-    evaluation: Loader
-    transform: Transform
-    emit: Callable[[Event], None]
-    stop: StopAgreement
-    checkpoints: Path
-    data_fingerprint: str
-    environment: dict[str, str | int]
+MAX_SKIPPED_IN_ROW = 20
+"""Steps without finite gradients that end a run; fp16's first loss scale of 2**16 takes 17."""
 
 
 class Trainer:
@@ -77,6 +46,7 @@ class Trainer:
         self._engine = engine
         decay = job.recipe.ema.decay
         self._ema = Ema(engine, decay) if decay > 0 else None
+        self._evaluator = Evaluator(job, engine, self._ema)
         self._steps_per_epoch = job.train.batches_per_epoch // job.plan.accumulation
         self._started = time.perf_counter()
         self._loss = torch.zeros((), device=engine.device)
@@ -183,27 +153,9 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Evaluate the weights, and their average if there is one; False if told to stop."""
-        result = self._accuracy(ema=False)
-        if result is not None and self._ema is not None:
-            with self._ema.swapped_in():
-                result = self._accuracy(ema=True)
-        self.result = result
-        return result is not None
-
-    @torch.no_grad()
-    def _accuracy(self, *, ema: bool) -> Evaluated | None:
-        self._engine.eval()
-        accuracy = Accuracy(self._engine.device)
-        for batch in self._job.evaluation.batches(0):
-            images = self._job.transform.evaluate(batch)
-            accuracy.update(self._engine.forward(images), batch.labels)
-            if self._job.stop.poll():
-                return None
-        top1, top5, count = accuracy.compute()
-        step, epoch = self.progress.step, self.progress.epoch
-        event = Evaluated(step=step, epoch=epoch, top1=top1, top5=top5, count=count, ema=ema)
-        self._job.emit(event)
-        return event
+        progress = self.progress
+        self.result = self._evaluator.evaluate(step=progress.step, epoch=progress.epoch)
+        return self.result is not None
 
     def _stop(self) -> None:
         self._save()
@@ -217,7 +169,7 @@ class Trainer:
             CheckpointError: on every rank, if rank 0 could not write it.
         """
         began = time.perf_counter()
-        self._check_finite(self._global_loss())
+        self._check_skipped()
         self.tally.wall_s += began - self._started
         self._started = began
         state = gather_state(self._engine)
@@ -228,6 +180,12 @@ class Trainer:
 
     def _write(self, state: TrainingState | None, meta: Meta) -> None:
         assert state is not None  # rank 0 has it
+        if odd := state.not_finite():
+            raise TrainingError(
+                f"after step {meta.progress.step}, {len(odd)} tensors are not finite, such as"
+                f" {odd[0]}; nothing was saved, and the checkpoints before are sound. Lower"
+                " optim.lr or set optim.clip_norm, and start the same command again"
+            )
         keep = self._job.recipe.run.keep_checkpoints
         path = checkpoint.write(self._job.checkpoints, state, meta, keep=keep)
         step, epoch = meta.progress.step, meta.progress.epoch
@@ -245,14 +203,14 @@ class Trainer:
 
     def _log_step(self) -> None:
         loss = self._global_loss()
-        skipped = self._check_finite(loss)
+        self._check_skipped()
         recent = self.tally.since(self._logged)
         self._logged = replace(self.tally)
         self._job.emit(
             Step(
                 step=self.progress.step,
                 epoch=self.progress.epoch,
-                loss=None if skipped else loss,
+                loss=loss if math.isfinite(loss) else None,
                 lr=self._lr(self.progress.step - 1),
                 images_per_s=recent.images_per_s,
                 data_wait_s=recent.wait_s,
@@ -275,17 +233,19 @@ class Trainer:
         dist.all_reduce(loss)
         return loss.item() / dist.get_world_size()
 
-    def _check_finite(self, loss: float) -> bool:
-        """Whether the last step's loss was not finite and the engine skipped the step."""
-        if math.isfinite(loss):
-            return False
-        if self._engine.stage == 0:
+    def _check_skipped(self) -> None:
+        """End a run that does not train any more.
+
+        Raises:
+            TrainingError: if too many steps up to the last one were skipped.
+        """
+        skipped, step = self._engine.skipped_in_row, self.progress.step
+        if skipped >= MAX_SKIPPED_IN_ROW:
             raise TrainingError(
-                f"the loss of step {self.progress.step} is {loss}, and zero.stage 0 has put it"
-                " into the weights; the last checkpoint is sound. Lower optim.lr, set"
-                " optim.clip_norm, or use zero.stage 1, which skips such steps"
+                f"the gradients of the last {skipped} steps, up to step {step}, were not finite,"
+                " and all these steps were skipped; the checkpoints are sound. Lower optim.lr, set"
+                " optim.clip_norm, or use precision.dtype fp32"
             )
-        return True
 
 
 def _model_seed(*key: int) -> int:

@@ -26,6 +26,8 @@ LEVELS = {
     "trainer.zero_state": 8,
     "trainer.ema": 9,
     "trainer.checkpoint": 9,
+    "trainer.job": 9,
+    "trainer.evaluation": 10,
     "trainer.loop": 10,
     "trainer.assembly": 11,
     "launch": 12,

@@ -286,6 +286,15 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_says_so(undisturbed,
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, tmp_path, stage):
+    done = run(command(tmp_path, "optim.lr=1.0e+38", f"zero.stage={stage}"))
+    assert done.returncode == 1
+    assert "were not finite" in done.stderr
+    assert "Lower optim.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     newest = max((tmp_path / "tiny" / "checkpoints").glob("step_*"))

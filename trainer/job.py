@@ -1,0 +1,45 @@
+"""What a trainer works on: the parts of a run, which `assembly` constructs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from pipeline.batch import Batch, Loader
+from trainer.events import Event
+from trainer.process.world import StopAgreement
+from trainer.recipe import BatchPlan, Recipe
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message says why and what to change."""
+
+
+class Transform(Protocol):
+    """What is done to whole batches on the device."""
+
+    def train(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and soft targets (B, K)."""
+        ...
+
+    def evaluate(self, batch: Batch) -> Tensor:
+        """Images (B, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What a trainer works on; it constructs none of it."""
+
+    recipe: Recipe
+    plan: BatchPlan
+    train: Loader
+    evaluation: Loader
+    transform: Transform
+    emit: Callable[[Event], None]
+    stop: StopAgreement
+    checkpoints: Path
+    data_fingerprint: str
+    environment: dict[str, str | int]

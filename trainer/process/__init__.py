@@ -1,0 +1,4 @@
+"""This process among all of the run, and on its machine.
+
+- `world`: ranks, devices, process group.
+"""
