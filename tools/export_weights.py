@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.storage.files import finish_part, part_path
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError
+from trainer.record import checkpoint
+from trainer.record.checkpoint import CheckpointError
 
 
 def main(argv: list[str] | None = None) -> int:

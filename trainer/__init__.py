@@ -7,5 +7,5 @@
 - `job`: what a trainer works on. `loop`: steps and saves. `evaluation`: scores.
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
 - `schedule`, `optim`, `loss`, `ema`: one part of an optimizer step each.
-- `checkpoint`, `run_folder`: what a run leaves on disk. `events`: what it says of itself.
+- `record`: what a run leaves on disk. `events`: what it says of itself.
 """

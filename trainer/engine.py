@@ -14,18 +14,25 @@ from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
 from trainer.optim import build_optimizer
+from trainer.process.world import choose_device, make_host_group
 from trainer.recipe import BatchPlan, Recipe
 
 
-def init_process_group() -> None:
-    """Join the process group: nccl where there is a GPU, gloo otherwise."""
+def init_process_group() -> torch.device:
+    """Join the process group, nccl where there is a GPU, gloo otherwise; returns the device.
+
+    Raises:
+        ValueError: if there is no GPU left for this rank.
+    """
     deepspeed_logger.setLevel("ERROR")
     # DeepSpeed would compile CPU collectives of its own, which takes half a minute, needs a
     # compiler, and leaves 69 MB per rank in /dev/shm for ever. Gloo's serve as well.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False
-    )
+    device = choose_device()  # before any collective: nccl would take GPU 0 on every rank
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    make_host_group()
+    return device
 
 
 def check_trainable(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
@@ -55,10 +62,14 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str
         # DeepSpeed would clip at 1.0 by default. At stage 0, `Engine.step` clips: it has the norm.
         "gradient_clipping": recipe.optim.clip_norm if recipe.zero.stage else 0.0,
         "steps_per_print": 10**9,
+        # Its throughput timer waits for the GPU at each micro-batch.
+        "timers": {"throughput": {"enabled": False}},
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": recipe.zero.stage,
-            "overlap_comm": cuda,
+            # A bucket never fills for models of this size, so nothing would overlap, and waiting
+            # for the stream of the reduction stops the host once a step.
+            "overlap_comm": False,
             # The defaults of stage 3 allocate 2 GB however small the model is.
             "reduce_bucket_size": 50_000_000 if cuda else 5_000_000,
         },

@@ -2,19 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
 from pipeline.batch import Batch, Loader
-from trainer.events import Event
-from trainer.process.world import StopAgreement
+from trainer.events import Event, LogMark
+from trainer.process.signals import StopAgreement
 from trainer.recipe import BatchPlan, Recipe
 
 
 class TrainingError(RuntimeError):
     """Training that cannot go on; the message says why and what to change."""
+
+
+class Outcome(Enum):
+    """How training ended, where it did not fail."""
+
+    COMPLETE = auto()
+    STOPPED = auto()
+    """By a signal, and saved."""
+    CUT_SHORT = auto()
+    """By `run.max_steps`, and saved."""
 
 
 class Transform(Protocol):
@@ -39,6 +50,8 @@ class Job:
     evaluation: Loader
     transform: Transform
     emit: Callable[[Event], None]
+    log_mark: Callable[[], LogMark | None]
+    """Where the log stands now; asked on rank 0."""
     stop: StopAgreement
     checkpoints: Path
     data_fingerprint: str

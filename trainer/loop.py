@@ -16,15 +16,15 @@ import torch
 import torch.distributed as dist
 
 from pipeline.batch import Batch
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
 from trainer.ema import Ema
 from trainer.engine import Engine
 from trainer.evaluation import Evaluator
 from trainer.events import Evaluated, Note, Saved, Step
-from trainer.job import Job, TrainingError
+from trainer.job import Job, Outcome, TrainingError
 from trainer.loss import soft_target_cross_entropy
 from trainer.process.world import on_main
+from trainer.record import checkpoint
+from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally
 from trainer.schedule import lr_at
 from trainer.zero_state import TrainingState, gather_state, scatter_moments, scatter_weights
 
@@ -51,6 +51,7 @@ class Trainer:
         self._started = time.perf_counter()
         self._loss = torch.zeros((), device=engine.device)
         self._logged = Tally()
+        self._saved: RunProgress | None = None
         self.progress = RunProgress()
         self.tally = Tally()
         self.result: Evaluated | None = None
@@ -77,34 +78,47 @@ class Trainer:
         scatter_weights(self._engine, state.model)
         scatter_moments(self._engine, state)
         self.progress, self.tally, self.result = meta.progress, meta.tally, meta.evaluated
-        self._logged = replace(meta.tally)
+        self._logged, self._saved = replace(meta.tally), meta.progress
 
-    def fit(self) -> bool:
-        """Train to the end of the recipe; False if told to stop before (progress is saved)."""
+    def fit(self) -> Outcome:
+        """Train to the end of the recipe, or until told to stop (progress is saved then).
+
+        Raises:
+            TrainingError: if gradients or weights are not finite.
+            CheckpointError: if a checkpoint cannot be written.
+            OSError: if the log cannot be written; progress is saved.
+        """
         total = self._job.recipe.schedule.total_epochs
         while self.progress.epoch < total:
-            if not self._train_epoch() or not self._end_epoch():
-                return False
-        return self.result is not None or self._evaluate()
+            if early := self._train_epoch() or self._end_epoch():
+                return early
+        if self.result is None and not self._evaluate():
+            return Outcome.STOPPED
+        on_main(self._raise_log_failure)
+        return Outcome.COMPLETE
 
-    def _train_epoch(self) -> bool:
-        """Do the rest of the epoch; False if told to stop."""
+    def _train_epoch(self) -> Outcome | None:
+        """Do the rest of the epoch; None if it was done."""
         run, job = self._job.recipe.run, self._job
         self._engine.train()
         start = self.progress.step_in_epoch * job.plan.accumulation
         batches = job.train.batches(self.progress.epoch, start=start)
-        last = job.recipe.schedule.total_epochs * self._steps_per_epoch
+        last = run.max_steps or job.recipe.schedule.total_epochs * self._steps_per_epoch
         for done in range(self.progress.step_in_epoch + 1, self._steps_per_epoch + 1):
             self._train_step(batches)
             self.progress = replace(self.progress, step_in_epoch=done, step=self.progress.step + 1)
-            if self.progress.step % run.log_every == 0 or self.progress.step == last:
+            step = self.progress.step
+            if step % run.log_every == 0 or step == last:
                 self._log_step()
             if job.stop.poll():
-                self._stop()
-                return False
-            if run.save_every_steps and self.progress.step % run.save_every_steps == 0:
+                return self._stop(Outcome.STOPPED, "told to stop")
+            if run.max_steps and step >= run.max_steps:
+                return self._stop(Outcome.CUT_SHORT, f"run.max_steps {run.max_steps} reached")
+            # The end of the epoch saves the same step, with its evaluation.
+            ends = done == self._steps_per_epoch and self._saves_epoch()
+            if run.save_every_steps and step % run.save_every_steps == 0 and not ends:
                 self._save()
-        return True
+        return None
 
     def _train_step(self, batches: Iterator[Batch]) -> None:
         """One optimizer step: forward and backward of each micro-batch, then the update."""
@@ -127,21 +141,24 @@ class Trainer:
         self.tally.images += job.recipe.batch.global_size
         self.tally.train_s += time.perf_counter() - began
 
-    def _end_epoch(self) -> bool:
-        """Evaluate and save where the recipe says so; False if told to stop."""
+    def _saves_epoch(self) -> bool:
+        """Whether the epoch's end is saved."""
+        epoch, schedule = self.progress.epoch + 1, self._job.recipe.schedule
+        return epoch == schedule.total_epochs or epoch % self._job.recipe.run.save_every == 0
+
+    def _end_epoch(self) -> Outcome | None:
+        """Evaluate and save where the recipe says so; None if that was done."""
         run, epoch = self._job.recipe.run, self.progress.epoch + 1
-        self._note_replaced()
-        is_last = epoch == self._job.recipe.schedule.total_epochs
-        evaluated = None
-        if is_last or epoch % run.evaluate_every == 0:
+        evaluated, saves = None, self._saves_epoch()
+        if epoch == self._job.recipe.schedule.total_epochs or epoch % run.evaluate_every == 0:
             if not self._evaluate():
-                self._stop()
-                return False
+                return self._stop(Outcome.STOPPED, "told to stop")
             evaluated = self.result
+        self._note_replaced()
         self.progress = RunProgress(epoch=epoch, step=self.progress.step)
-        if is_last or epoch % run.save_every == 0:
+        if saves:
             self._save(evaluated=evaluated)
-        return True
+        return None
 
     def _note_replaced(self) -> None:
         """Say how many unreadable training images gray ones stood in for, if any (collective)."""
@@ -157,10 +174,23 @@ class Trainer:
         self.result = self._evaluator.evaluate(step=progress.step, epoch=progress.epoch)
         return self.result is not None
 
-    def _stop(self) -> None:
-        self._save()
-        text = f"told to stop: saved at step {self.progress.step}; the same command goes on"
+    def _stop(self, outcome: Outcome, why: str) -> Outcome:
+        if self.progress != self._saved:
+            self._save()
+        on_main(self._raise_log_failure)
+        text = f"{why}: saved at step {self.progress.step}; the same command goes on"
+        if outcome is Outcome.CUT_SHORT:
+            text += " without run.max_steps"
         self._job.emit(Note(step=self.progress.step, text=text))
+        return outcome
+
+    def _raise_log_failure(self) -> None:
+        """Rank 0's log stopped the run; nothing of it is lost, since the checkpoint keeps it."""
+        if self._job.stop.failure is not None:
+            raise OSError(
+                f"the log of the run cannot be written ({self._job.stop.failure}); saved at step"
+                f" {self.progress.step}. Mend that and start the same command again"
+            )
 
     def _save(self, *, evaluated: Evaluated | None = None) -> None:
         """Write a checkpoint (collective).
@@ -177,6 +207,7 @@ class Trainer:
         if state is not None:
             state.ema = average
         on_main(lambda: self._write(state, self._meta(evaluated)))
+        self._saved = self.progress
 
     def _write(self, state: TrainingState | None, meta: Meta) -> None:
         assert state is not None  # rank 0 has it
@@ -198,6 +229,7 @@ class Trainer:
             data_fingerprint=self._job.data_fingerprint,
             tally=self.tally,
             evaluated=evaluated,
+            log=self._job.log_mark(),
             environment=self._job.environment,
         )
 

@@ -104,6 +104,8 @@ class RunConfig:
     """Optimizer steps between two checkpoints within an epoch; 0: none."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept, beside the best one."""
+    max_steps: int = 0
+    """Optimizer steps after which the run saves and ends, to try a recipe out; 0: all."""
     compile: Literal["none", "blocks", "model"] = "none"
     """torch.compile block by block (compiles sooner) or the model as a whole."""
 
@@ -115,8 +117,9 @@ class RunConfig:
         for name in ("log_every", "evaluate_every", "save_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.save_every_steps < 0:
-            raise ValueError(f"save_every_steps must be >= 0, got {self.save_every_steps}")
+        for name in ("save_every_steps", "max_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -258,8 +258,26 @@ def test_compiled_blocks_train_as_eager_ones(undisturbed, command, tmp_path):
     assert {event["count"] for event in events(tmp_path, "eval")} == {360}
 
 
-def test_a_complete_run_is_left_alone(undisturbed, command, tmp_path):
+def test_a_complete_run_is_left_alone_and_says_so(undisturbed, command, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    done = run(command(tmp_path))
+    assert done.returncode == 0
+    assert "this run is complete after 2 epochs" in done.stderr
+    logs = [(folder / "tiny" / "metrics.jsonl").read_text() for folder in (tmp_path, undisturbed)]
+    assert logs[0] == logs[1]
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_step_is_saved_once_and_the_log_says_each_save_once(undisturbed):
+    saves = [event["step"] for event in events(undisturbed, "save")]
+    assert saves == [4, 8, 12, 16, 20, 24]
+
+
+def test_max_steps_ends_a_run_that_goes_on_without_it_bit_for_bit(undisturbed, command, tmp_path):
+    assert run(command(tmp_path, "run.max_steps=5")).returncode == 0
+    assert max(event["step"] for event in events(tmp_path, "step")) == 5
+    assert "run.max_steps 5 reached" in str(events(tmp_path, "note")[-1]["text"])
+    assert not (tmp_path / "tiny" / "summary.json").exists()
     assert run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
 
@@ -325,6 +343,15 @@ def test_what_cannot_train_is_refused_in_words(command, tmp_path, overrides, exp
     done = run(command(tmp_path, *overrides))
     assert done.returncode == 2
     assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "tiny" / "recipe.yaml").exists()  # the folder is claimed by nobody
+
+
+def test_a_run_folder_that_cannot_be_made_ends_with_74(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(command(tmp_path / "file"))
+    assert done.returncode == 74
+    assert "run.root: the folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,5 @@
 """This process among all of the run, and on its machine.
 
 - `world`: ranks, devices, process group.
+- `signals`: being told to stop.
 """

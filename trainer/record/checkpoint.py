@@ -1,13 +1,15 @@
 """Checkpoints: one folder of safetensors and JSON for each, complete or not there at all.
 
 A checkpoint is written under `step_N.tmp`, synced, and renamed; a kill at any moment leaves the
-ones before it whole. It holds no pickles, and does not depend on world size or ZeRO stage.
+ones before it whole. Where the same step was saved before, that one is `step_N.old` for the moment
+between two renames, and counts. `meta.json` has a checksum of itself and of each file beside it.
+A checkpoint holds no pickles, and does not depend on world size or ZeRO stage.
 `model.safetensors` and `ema.safetensors` are plain state_dicts that timm loads.
 """
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,70 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.storage.files import file_sha256, sync
-from trainer.events import Evaluated
+from trainer.record.meta import FORMAT, CheckpointError, Meta, digest, parse, read_tree
 from trainer.zero_state import MOMENTS, TrainingState
-
-FORMAT = 1
-"""Version of the layout; a reader refuses any other."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or read; the message says what is left and the remedy."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunProgress:
-    """How far a run is: all the loader state that a checkpoint needs."""
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    """Optimizer steps done in `epoch`."""
-    step: int = 0
-    """Optimizer steps done in the run."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Tally:
-    """What a run has cost so far, over all its processes, as rank 0 sees it."""
-
-    images: int = 0
-    """Training images, over all ranks."""
-    train_s: float = 0.0
-    """Seconds in optimizer steps, waiting for data included."""
-    wait_s: float = 0.0
-    """Seconds of these spent waiting for data."""
-    wall_s: float = 0.0
-    """Seconds in all, up to the last save."""
-
-    @property
-    def images_per_s(self) -> float:
-        """Training throughput."""
-        return self.images / self.train_s if self.train_s else 0.0
-
-    def since(self, earlier: "Tally") -> "Tally":
-        """The difference to an earlier tally of the same run."""
-        names = ("images", "train_s", "wait_s", "wall_s")
-        return Tally(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Meta:
-    """What `meta.json` says beside the tensors."""
-
-    progress: RunProgress
-    results_fingerprint: str
-    """Of the recipe (`Recipe.results_fingerprint`)."""
-    data_fingerprint: str
-    """Of the training data: number of images and class names."""
-    tally: Tally
-    evaluated: Evaluated | None = None
-    """The evaluation just before the checkpoint; of the EMA weights if there are any."""
-    environment: dict[str, str | int] = field(default_factory=dict)
-    """World size, ZeRO stage, versions, commit: for the reader, not for resuming."""
 
 
 def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:
-    """Write a checkpoint (rank 0), then delete all but the `keep` newest and the best one.
+    """Write a checkpoint (rank 0), then delete all but the `keep` newest whole and the best one.
 
     Raises:
         CheckpointError: if the disk is full, say; the checkpoints before it are untouched.
@@ -90,17 +34,20 @@ def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:
             shutil.rmtree(leftover)
         part.mkdir()
         _write_parts(part, state, meta)
-        if final.exists():  # a kill came between this same save and its log line
-            shutil.rmtree(final)
-        part.rename(final)
-        sync(root)
+        _put_in_place(part, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(
             f"{final}: cannot be written ({error}); the checkpoints before it are untouched."
             " Free space on the disk and start the same command again"
         ) from error
-    _prune(root, keep)
+    try:
+        _prune(root, keep, newest=final)
+    except OSError as error:
+        raise CheckpointError(
+            f"{root}: an old checkpoint cannot be deleted ({error}); {final.name} is complete."
+            " Mend that and start the same command again"
+        ) from error
     return final
 
 
@@ -111,7 +58,7 @@ def find_latest(root: Path) -> tuple[Path | None, list[str]]:
         CheckpointError: if there are checkpoints and none is whole, or one has another format.
     """
     damaged: list[str] = []
-    for path in sorted(root.glob("step_*[0-9]"), reverse=True):
+    for path in reversed(_folders(root)):
         problem = _problem(path)
         if problem is None:
             return path, damaged
@@ -126,11 +73,8 @@ def find_latest(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def find_best(root: Path) -> Path | None:
-    """The checkpoint whose evaluation had the highest top-1, the later of equals."""
-    scores = [
-        (top1, path) for path in root.glob("step_*[0-9]") if (top1 := _top1(path)) is not None
-    ]
-    return max(scores)[1] if scores else None
+    """The whole checkpoint whose evaluation had the highest top-1, the later of equals."""
+    return next((path for path in _ranking(root) if _problem(path) is None), None)
 
 
 def read_meta(path: Path) -> Meta:
@@ -138,25 +82,14 @@ def read_meta(path: Path) -> Meta:
 
     Raises:
         CheckpointError: if it has another format.
+        OSError, ValueError, KeyError, TypeError: if it is damaged.
     """
-    tree = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-    if tree["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {tree['format']}, and this version reads format {FORMAT};"
-            " use the version that wrote it"
-        )
-    names = ("results_fingerprint", "data_fingerprint", "environment")
-    return Meta(
-        progress=RunProgress(**tree["progress"]),
-        tally=Tally(**tree["tally"]),
-        evaluated=Evaluated(**tree["evaluated"]) if tree["evaluated"] else None,
-        **{name: tree[name] for name in names},
-    )
+    return parse(read_tree(path))
 
 
 def read(path: Path) -> tuple[TrainingState, Meta]:
     """Read a complete checkpoint folder into memory."""
-    tree = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    tree = read_tree(path)
     state = TrainingState(
         model=load_file(path / "model.safetensors"),
         ema=load_file(path / "ema.safetensors") if "ema.safetensors" in tree["files"] else {},
@@ -169,7 +102,7 @@ def read(path: Path) -> tuple[TrainingState, Meta]:
         for name, tensor in flat.items():
             key, parameter = name.split("/", 1)
             state.moments[key][parameter] = tensor
-    return state, read_meta(path)
+    return state, parse(tree)
 
 
 def _write_parts(part: Path, state: TrainingState, meta: Meta) -> None:
@@ -195,39 +128,83 @@ def _write_parts(part: Path, state: TrainingState, meta: Meta) -> None:
         "loss_scaler": state.loss_scaler,
         "files": files,
     }
+    tree["sha256"] = digest(tree)
     (part / "meta.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     for path in part.iterdir():
         sync(path)
     sync(part)
 
 
-def _problem(path: Path) -> str | None:
-    """Why a checkpoint folder is not whole; None if it is."""
+def _put_in_place(part: Path, final: Path) -> None:
+    """Rename, so that at each moment there is a whole checkpoint of the step if there was one."""
+    old = final.with_suffix(".old")
+    if final.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        final.rename(old)
+    part.rename(final)
+    sync(final.parent)
+    if old.exists():
+        _remove(old)
+
+
+def _folders(root: Path) -> list[Path]:
+    """All checkpoint folders, from old to new."""
+    finals = list(root.glob("step_*[0-9]"))
+    olds = (path for path in root.glob("step_*.old") if path.with_suffix("") not in finals)
+    return sorted([*finals, *olds])
+
+
+def _problem(path: Path, *, hashes: bool = True) -> str | None:
+    """Why a checkpoint folder is not whole; None if it is. Without `hashes`, sizes must do."""
     try:
-        read_meta(path)
-        files = json.loads((path / "meta.json").read_text(encoding="utf-8"))["files"]
-        for name, known in files.items():
+        tree = read_tree(path)
+        parse(tree)
+        for name, known in tree["files"].items():
             size = (path / name).stat().st_size
             if size != known["size"]:
                 return f"{name} has {size} bytes instead of {known['size']}"
-            if file_sha256(path / name) != known["sha256"]:
+            if hashes and file_sha256(path / name) != known["sha256"]:
                 return f"{name} does not have its sha256"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"meta.json or a file it names cannot be read ({error})"
     return None
 
 
+def _ranking(root: Path) -> list[Path]:
+    """Evaluated checkpoints that look whole, from the best to the worst, the later of equals first.
+
+    A checkpoint of another format is none of them.
+    """
+    scores = [(top1, path) for path in _folders(root) if (top1 := _top1(path)) is not None]
+    return [path for _, path in sorted(scores, reverse=True)]
+
+
 def _top1(path: Path) -> float | None:
-    """Of the evaluation before a checkpoint; None without one, or where `meta.json` is damaged."""
     try:
-        evaluated = read_meta(path).evaluated
-    except (OSError, ValueError, KeyError, TypeError):
+        evaluated = read_meta(path).evaluated if _problem(path, hashes=False) is None else None
+    except CheckpointError:
         return None
     return evaluated.top1 if evaluated else None
 
 
-def _prune(root: Path, keep: int) -> None:
-    paths, best = sorted(root.glob("step_*[0-9]")), find_best(root)
-    for path in paths[:-keep]:
-        if path != best:
-            shutil.rmtree(path)
+def _prune(root: Path, keep: int, *, newest: Path) -> None:
+    """Delete what is damaged or later than the step just saved, and all but the newest and best.
+
+    Later ones are damaged too: the run would have gone on from a whole one.
+    """
+    paths = _folders(root)
+    whole = [path for path in paths if path <= newest and _problem(path, hashes=False) is None]
+    best = [path for path in _ranking(root) if path in whole][:1]
+    for path in paths:
+        if path not in whole[-keep:] and path not in best:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete a checkpoint; a kill on the way leaves nothing that looks like one."""
+    doomed = path.with_suffix(".tmp")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
