@@ -2,7 +2,7 @@
 
 - `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`: the families; each registers its
   variants by `registry`. `layers`: what they are built of.
-- `build`: a model by name, for an input size.
+- `build`: a model by name, for an input size. `constructor`: what else it may be given.
 - `checkpoints`, `checkpoint_files`: the authors' weights.
 """
 

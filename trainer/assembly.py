@@ -19,7 +19,7 @@ from pipeline.errors import DataError
 from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
 from pipeline.loaders.build import build_loader
-from trainer.engine import Engine, check_trainable
+from trainer.engine import Engine, allow_tf32, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Note, Saved, Sink, TensorBoard
 from trainer.input_spec import input_spec
 from trainer.job import Job, Outcome
@@ -49,6 +49,7 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> Outcome:
         OSError: a file of the run that cannot be written.
     """
     share_cores(world)
+    allow_tf32(recipe.precision.allow_tf32)
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
     sources = open_splits(recipe.data)
     with ExitStack() as stack:
@@ -136,7 +137,7 @@ def _assemble(
     )
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
-        compile_in_place(model, blocks=recipe.run.compile == "blocks")
+        compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
     transform = BatchTransform(
         recipe.augment, spec=spec, num_classes=_num_classes(recipe, sources), seed=recipe.run.seed
     )
@@ -171,7 +172,10 @@ def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:
         )
     try:
         return BatchPlan.solve(
-            global_size=size, per_gpu=recipe.batch.per_gpu, world_size=world.world_size
+            global_size=size,
+            per_gpu=recipe.batch.per_gpu,
+            world_size=world.world_size,
+            even=recipe.augment.mixes,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -195,6 +199,7 @@ def _model(recipe: Recipe, classes: int) -> nn.Module:
         img_size=config.img_size,
         drop_path_rate=config.drop_path_rate,
         grad_checkpointing=config.grad_checkpointing,
+        arguments=config.args,
     )
 
 

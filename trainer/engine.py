@@ -35,6 +35,12 @@ def init_process_group() -> torch.device:
     return device
 
 
+def allow_tf32(allowed: bool) -> None:  # the name says what it is
+    """Let float32 products and convolutions round their inputs to 10 bits on a GPU, or not."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed  # torch allows it by default, to convolutions alone
+
+
 def check_trainable(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
     """Refuse what DeepSpeed would start and never learn, or crash on in the first forward.
 

@@ -18,7 +18,16 @@ Operation = native.Operation
 
 FILL = (124, 116, 104)
 FILTERS = {0: Image.Resampling.NEAREST, 1: Image.Resampling.BILINEAR, 2: Image.Resampling.BICUBIC}
-SIZES = [(224, 224), (97, 61), (30, 41), (3, 3), (2, 5), (1, 1), (1, 40), (40, 1)]  # (width, height)
+SIZES = [
+    (224, 224),
+    (97, 61),
+    (30, 41),
+    (3, 3),
+    (2, 5),
+    (1, 1),
+    (1, 40),
+    (40, 1),
+]  # (width, height)
 
 
 @pytest.fixture(scope="module")
