@@ -37,9 +37,12 @@ class Step:
     """None where it was not finite, and the engine skipped the step."""
     lr: float
     images_per_s: float
-    """Over all ranks, since the last event of this kind."""
+    """Over all ranks, since the last event of this kind; evaluations and saves do not count."""
     data_wait_s: float
-    """Seconds this rank waited for data since the last event of this kind."""
+    """Seconds since the last event of this kind that the slowest rank waited for data: its host,
+    or on a GPU its stream, which had nothing else to do."""
+    data_wait_rank: int
+    """The slowest rank."""
     grad_norm: float | None
     """Before clipping; None where the engine skipped the step."""
 
@@ -237,6 +240,7 @@ class ConsoleProgress:
         loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
         text = (
             f"loss {loss}  {event.images_per_s:,.0f} images/s  data wait {event.data_wait_s:.2f} s"
+            f" (rank {event.data_wait_rank})"
         )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=event.step, description=text)

@@ -22,6 +22,7 @@ from trainer.evaluation import Evaluator
 from trainer.events import Evaluated, Note, Saved, Step
 from trainer.job import Job, Outcome, TrainingError
 from trainer.loss import soft_target_cross_entropy
+from trainer.process.data_clock import DataClock
 from trainer.process.world import on_main
 from trainer.record import checkpoint
 from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally
@@ -51,6 +52,8 @@ class Trainer:
         self._started = time.perf_counter()
         self._loss = torch.zeros((), device=engine.device)
         self._logged = Tally()
+        self._data_clock = DataClock(engine.device)
+        self._waits = [0.0] * dist.get_world_size()
         self._saved: RunProgress | None = None
         self.progress = RunProgress()
         self.tally = Tally()
@@ -127,9 +130,8 @@ class Trainer:
         lr = self._lr(step)
         self._loss = torch.zeros((), device=self._engine.device)
         for micro in range(job.plan.accumulation):
-            asked = time.perf_counter()
-            batch = next(batches)
-            self.tally.wait_s += time.perf_counter() - asked
+            with self._data_clock.waiting():
+                batch = next(batches)
             images, targets = job.transform.train(batch, self.progress.epoch)
             torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
             loss = soft_target_cross_entropy(self._engine.forward(images), targets)
@@ -202,6 +204,7 @@ class Trainer:
         self._check_skipped()
         self.tally.wall_s += began - self._started
         self._started = began
+        self._take_waits()
         state = gather_state(self._engine)
         average = self._ema.gather() if self._ema is not None else {}
         if state is not None:
@@ -227,15 +230,19 @@ class Trainer:
             progress=self.progress,
             results_fingerprint=self._job.recipe.results_fingerprint(),
             data_fingerprint=self._job.data_fingerprint,
-            tally=self.tally,
+            tally=replace(self.tally, wait_s=self.tally.wait_s + max(self._waits)),
             evaluated=evaluated,
             log=self._job.log_mark(),
             environment=self._job.environment,
         )
 
     def _log_step(self) -> None:
-        loss = self._global_loss()
+        began = time.perf_counter()
+        loss = self._global_loss()  # waits for the device
+        self.tally.train_s += time.perf_counter() - began
         self._check_skipped()
+        self._take_waits()
+        self.tally.wait_s += max(self._waits)
         recent = self.tally.since(self._logged)
         self._logged = replace(self.tally)
         self._job.emit(
@@ -245,10 +252,17 @@ class Trainer:
                 loss=loss if math.isfinite(loss) else None,
                 lr=self._lr(self.progress.step - 1),
                 images_per_s=recent.images_per_s,
-                data_wait_s=recent.wait_s,
+                data_wait_s=max(self._waits),
+                data_wait_rank=self._waits.index(max(self._waits)),
                 grad_norm=self._engine.grad_norm(),
             )
         )
+        self._waits = [0.0] * dist.get_world_size()
+
+    def _take_waits(self) -> None:
+        """Add what each rank has waited to its waits since the last log event (collective)."""
+        taken = self._data_clock.take()
+        self._waits = [sum(pair) for pair in zip(self._waits, taken, strict=True)]
 
     def _lr(self, step: int) -> float:
         recipe = self._job.recipe

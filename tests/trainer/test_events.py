@@ -13,7 +13,14 @@ from trainer.process.signals import StopSignal
 
 def step_event(step: int) -> Step:
     return Step(
-        step=step, epoch=0, loss=1.0, lr=0.1, images_per_s=1.0, data_wait_s=0.0, grad_norm=1.0
+        step=step,
+        epoch=0,
+        loss=1.0,
+        lr=0.1,
+        images_per_s=1.0,
+        data_wait_s=0.0,
+        data_wait_rank=0,
+        grad_norm=1.0,
     )
 
 

@@ -2,4 +2,5 @@
 
 - `world`: ranks, devices, process group.
 - `signals`: being told to stop.
+- `data_clock`: waits for data, of all ranks.
 """

@@ -39,7 +39,7 @@ class Tally:
     train_s: float = 0.0
     """Seconds in optimizer steps, waiting for data included."""
     wait_s: float = 0.0
-    """Seconds of these spent waiting for data."""
+    """Seconds of these in which the slowest rank waited for data."""
     wall_s: float = 0.0
     """Seconds in all, up to the last save."""
 
