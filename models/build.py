@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -13,6 +13,7 @@ from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
 
+from models.constructor import Argument, check_arguments
 from models.layers.arguments import as_pair, check_rate
 from models.layers.classifier import Classifier
 
@@ -56,6 +57,7 @@ def build_model(
     img_size: int | None = None,
     drop_path_rate: float | None = None,
     grad_checkpointing: bool = False,
+    arguments: Mapping[str, Argument] | None = None,
 ) -> nn.Module:
     """A freshly initialised model.
 
@@ -65,6 +67,7 @@ def build_model(
         img_size: height and width of the input in pixels; None is the model's own.
         drop_path_rate: stochastic depth of the last block; None is the model's own.
         grad_checkpointing: recompute activations in the backward pass to save memory.
+        arguments: what else the model's constructor takes.
 
     Raises:
         ValueError: if there is no such model, or it cannot do what is asked.
@@ -75,11 +78,12 @@ def build_model(
         raise ValueError(f"model.num_classes: must be at least 1, got {num_classes}")
     if drop_path_rate is not None:
         check_rate("model.drop_path_rate", drop_path_rate)
+    check_arguments(name, arguments or {})
     size = None if img_size is None else as_pair(img_size)
     given = constructor_arguments(name, img_size=img_size, drop_path_rate=drop_path_rate)
     create = cast("Callable[..., nn.Module]", timm.create_model)
     try:
-        model = create(name, num_classes=num_classes, **given)
+        model = create(name, num_classes=num_classes, **given, **(arguments or {}))
     except TypeError as error:
         raise _refused_keyword(name, error) from error
     if size is not None:
@@ -149,19 +153,21 @@ def input_config(model: nn.Module) -> InputConfig:
     )
 
 
-def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
+def compile_in_place(model: nn.Module, *, blocks: bool, mode: str = "default") -> None:
     """Compile at the first call. Names in the state_dict stay as they are.
 
     Args:
         model: one of ours or of timm's, after the engine has taken it.
         blocks: compile block by block: as fast, and the compiler sees each kind of block once
             instead of each block; otherwise the whole model is one graph.
+        mode: torch.compile's.
     """
     # Each kind of block is one graph for training and one for evaluation, in up to four widths; the
     # default of 8 graphs per function would leave the rest uncompiled in silence.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in _blocks(model) if blocks else [model]:
-        module.compile()
+        # Static: the grids of a pyramid's stages would make height and width symbols.
+        module.compile(dynamic=False, mode=mode)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

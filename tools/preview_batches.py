@@ -258,7 +258,10 @@ def target_text(target: Tensor, classes: Sequence[str]) -> str:
 def _spec(recipe: Recipe, num_classes: int) -> InputSpec:
     with torch.device("meta"):  # what the model is fed with; its weights are of no interest
         model = build_model(
-            recipe.model.name, num_classes=num_classes, img_size=recipe.model.img_size
+            recipe.model.name,
+            num_classes=num_classes,
+            img_size=recipe.model.img_size,
+            arguments=recipe.model.args,
         )
     return input_spec(model)
 

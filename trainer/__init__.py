@@ -2,10 +2,11 @@
 
 - `recipe`, `yaml_config`: what a run is told, and how it is read and checked. `recipe_keys`: what
   can be told.
-- `input_spec`: what the pipeline has to make of images. `world`: ranks, devices, signals.
+- `input_spec`: what the pipeline has to make of images.
+- `process`: this process among all of the run, and on its machine.
 - `assembly`: the parts of a run, put together.
-- `loop`: steps, evaluations, saves.
+- `job`: what a trainer works on. `loop`: steps and saves. `evaluation`: scores.
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
-- `schedule`, `optim`, `loss`, `ema`, `metrics`: one part of an optimizer step each.
-- `checkpoint`, `run_folder`: what a run leaves on disk. `events`: what it says of itself.
+- `schedule`, `optim`, `loss`, `ema`: one part of an optimizer step each.
+- `record`: what a run leaves on disk. `events`: what it says of itself.
 """

@@ -1,8 +1,10 @@
 """From a recipe to a trainer that stands ready: the only place where the parts meet."""
 
 import hashlib
+import logging
 import platform
 import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -18,37 +20,63 @@ from pipeline.errors import DataError
 from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
 from pipeline.loaders.build import build_loader
-from trainer import checkpoint
-from trainer.engine import Engine, check_trainable
-from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard
+from trainer.engine import Engine, allow_tf32, check_trainable
+from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Note, Saved, Sink, TensorBoard
 from trainer.input_spec import input_spec
-from trainer.loop import Job, Trainer
+from trainer.job import Job, Outcome
+from trainer.loop import Trainer
+from trainer.process.signals import StopAgreement, StopSignal
+from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import BatchPlan, Recipe
-from trainer.run_folder import RunFolder
-from trainer.world import StopAgreement, StopSignal, World, on_main, share_cores
+from trainer.record import checkpoint
+from trainer.record.meta import Meta
+from trainer.record.run_folder import RunFolder
 from trainer.yaml_config import ConfigError
 
+_log = logging.getLogger(__name__)
 
-def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
-    """Train `recipe` from where its run folder stands; False if told to stop before its end.
+_MUTE: tuple[Sink, Callable[[], LogMark | None]] = (lambda _: None, lambda: None)
+"""What the other ranks say and write."""
+
+
+def train(recipe: Recipe, world: World, stop: StopSignal) -> Outcome:
+    """Train `recipe` from where its run folder stands.
 
     Raises:
         ConfigError: a recipe that does not go with the data, the ranks or the run folder.
         DataError: data that cannot be read.
         CheckpointError: a checkpoint that cannot be written or read.
-        TrainingError: a loss that is not finite.
+        TrainingError: gradients or weights that are not finite.
+        OSError: a file of the run that cannot be written.
     """
     share_cores(world)
+    allow_tf32(recipe.precision.allow_tf32)
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
     sources = open_splits(recipe.data)
     with ExitStack() as stack:
         stack.enter_context(closing(folder))
         on_main(lambda: folder.open(recipe))
+        if on_main(lambda: _is_complete(recipe, folder)):
+            return Outcome.COMPLETE
         trainer = _assemble(recipe, world, stop, folder, sources, stack)
-        finished = trainer.fit()
-        if finished:
+        outcome = trainer.fit()
+        if outcome is Outcome.COMPLETE:
             on_main(lambda: folder.write_summary(summarize(trainer)))
-    return finished
+    return outcome
+
+
+def _is_complete(recipe: Recipe, folder: RunFolder) -> bool:
+    """Whether nothing is left to do; says so."""
+    latest, _ = checkpoint.find_latest(folder.checkpoints)
+    epochs = recipe.schedule.total_epochs
+    done = latest is not None and checkpoint.read_meta(latest).progress.epoch >= epochs
+    if done and folder.summary.exists():
+        _log.warning(
+            "%s: this run is complete after %d epochs, and nothing is done; choose another"
+            " run.name to train anew",
+            *(folder.path, epochs),
+        )
+    return done and folder.summary.exists()
 
 
 def open_splits(data: DataConfig) -> tuple[Source, Source]:
@@ -101,13 +129,17 @@ def _assemble(
         stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
         for source, training in zip(sources, (True, False), strict=True)
     )
+    on_main(lambda: folder.claim(recipe))
     latest, damaged = on_main(lambda: checkpoint.find_latest(folder.checkpoints))
-    step = checkpoint.read_meta(latest).progress.step if latest else 0
+    meta = checkpoint.read_meta(latest) if latest else None
+    step = meta.progress.step if meta else 0
     total = train.batches_per_epoch // plan.accumulation * recipe.schedule.total_epochs
-    sinks = _sinks(folder, stack, done=step, total=total) if world.is_main else []
+    emit, log_mark = (
+        _log_of_run(folder, stop, stack, latest, meta, total) if world.is_main else _MUTE
+    )
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
-        compile_in_place(model, blocks=recipe.run.compile == "blocks")
+        compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
     transform = BatchTransform(
         recipe.augment, spec=spec, num_classes=_num_classes(recipe, sources), seed=recipe.run.seed
     )
@@ -117,8 +149,9 @@ def _assemble(
         train=train,
         evaluation=evaluation,
         transform=transform,
-        emit=Fanout(sinks),
-        stop=StopAgreement(stop, world.device),
+        emit=emit,
+        log_mark=log_mark,
+        stop=StopAgreement(stop, host_group()),
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0]),
         environment=_environment(recipe, world),
@@ -142,7 +175,10 @@ def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:
         )
     try:
         return BatchPlan.solve(
-            global_size=size, per_gpu=recipe.batch.per_gpu, world_size=world.world_size
+            global_size=size,
+            per_gpu=recipe.batch.per_gpu,
+            world_size=world.world_size,
+            even=recipe.augment.mixes,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -166,6 +202,7 @@ def _model(recipe: Recipe, classes: int) -> nn.Module:
         img_size=config.img_size,
         drop_path_rate=config.drop_path_rate,
         grad_checkpointing=config.grad_checkpointing,
+        arguments=config.args,
     )
 
 
@@ -207,12 +244,24 @@ def _loader(
     )
 
 
-def _sinks(folder: RunFolder, stack: ExitStack, *, done: int, total: int) -> list[Sink]:
-    return [
-        stack.enter_context(closing(ConsoleProgress(total_steps=total, done_steps=done))),
-        stack.enter_context(closing(Jsonl(folder.metrics, resume_step=done))),
-        stack.enter_context(closing(TensorBoard(folder.path / "tensorboard", resume_step=done))),
-    ]
+def _log_of_run(
+    folder: RunFolder,
+    stop: StopSignal,
+    stack: ExitStack,
+    latest: Path | None,
+    meta: Meta | None,
+    total: int,
+) -> tuple[Sink, Callable[[], LogMark | None]]:
+    """Open the sinks of rank 0 where the checkpoint `latest` left them."""
+    jsonl = stack.enter_context(closing(Jsonl(folder.metrics)))
+    saved, done = None, 0
+    if meta is not None:
+        done = meta.progress.step
+        saved = Saved(step=done, epoch=meta.progress.epoch, path=str(latest))
+    jsonl.resume(saved, meta.log if meta else None)
+    console = stack.enter_context(closing(ConsoleProgress(total_steps=total, done_steps=done)))
+    board = stack.enter_context(closing(TensorBoard(folder.path / "tensorboard", resume_step=done)))
+    return Fanout([console, jsonl, board], stop.fail), jsonl.mark
 
 
 def _data_fingerprint(source: Source) -> str:

@@ -14,18 +14,31 @@ from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
 from trainer.optim import build_optimizer
+from trainer.process.world import choose_device, make_host_group
 from trainer.recipe import BatchPlan, Recipe
 
 
-def init_process_group() -> None:
-    """Join the process group: nccl where there is a GPU, gloo otherwise."""
+def init_process_group() -> torch.device:
+    """Join the process group, nccl where there is a GPU, gloo otherwise; returns the device.
+
+    Raises:
+        ValueError: if there is no GPU left for this rank.
+    """
     deepspeed_logger.setLevel("ERROR")
     # DeepSpeed would compile CPU collectives of its own, which takes half a minute, needs a
     # compiler, and leaves 69 MB per rank in /dev/shm for ever. Gloo's serve as well.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False
-    )
+    device = choose_device()  # before any collective: nccl would take GPU 0 on every rank
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    make_host_group()
+    return device
+
+
+def allow_tf32(allowed: bool) -> None:  # the name says what it is
+    """Let float32 products and convolutions round their inputs to 10 bits on a GPU, or not."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed  # torch allows it by default, to convolutions alone
 
 
 def check_trainable(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
@@ -52,12 +65,17 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str
     config: dict[str, object] = {
         "train_micro_batch_size_per_gpu": plan.per_gpu,
         "gradient_accumulation_steps": plan.accumulation,
-        "gradient_clipping": recipe.optim.clip_norm,  # DeepSpeed would clip at 1.0 by default
+        # DeepSpeed would clip at 1.0 by default. At stage 0, `Engine.step` clips: it has the norm.
+        "gradient_clipping": recipe.optim.clip_norm if recipe.zero.stage else 0.0,
         "steps_per_print": 10**9,
+        # Its throughput timer waits for the GPU at each micro-batch.
+        "timers": {"throughput": {"enabled": False}},
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": recipe.zero.stage,
-            "overlap_comm": cuda,
+            # A bucket never fills for models of this size, so nothing would overlap, and waiting
+            # for the stream of the reduction stops the host once a step.
+            "overlap_comm": False,
             # The defaults of stage 3 allocate 2 GB however small the model is.
             "reduce_bucket_size": 50_000_000 if cuda else 5_000_000,
         },
@@ -92,6 +110,12 @@ class ZeroOptimizer(Protocol):
     def _reassign_or_swap_out_partitioned_parameters(self, sub_group_id: int) -> None: ...
 
 
+class Scaled(Protocol):
+    """What torch's fused optimizers read of a gradient scaler: 1.0 makes them skip the step."""
+
+    found_inf: Tensor
+
+
 class Engine:
     """Forward, backward and optimizer step of one rank.
 
@@ -113,6 +137,10 @@ class Engine:
         self.device = next(model.parameters()).device
         self.accumulation = plan.accumulation
         self._half = recipe.precision.dtype == "fp16"
+        self._clip_norm = recipe.optim.clip_norm
+        self._norm_at_stage_0 = torch.zeros((), device=self.device)
+        # At stage 0 on the device, above it on the host, where DeepSpeed decides.
+        self._skipped_in_row = torch.zeros((), device="cpu" if self.stage else self.device)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -142,13 +170,40 @@ class Engine:
         self.deepspeed.backward(loss)
 
     def step(self, lr: float) -> None:
-        """End a micro-batch; the last one of an accumulation updates the weights at rate `lr`."""
+        """End a micro-batch; the last one of an accumulation updates the weights at rate `lr`.
+
+        Where a gradient is not finite, weights, moments and Adam's count stay as they are.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        if self.stage == 0 and self.deepspeed.is_gradient_accumulation_boundary():
-            gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-            self._norm_at_stage_0 = torch.nn.utils.get_total_norm(gradients)
+        is_update = self.deepspeed.is_gradient_accumulation_boundary()
+        if is_update and self.stage == 0:
+            self._guard_weights()
         self.deepspeed.step()
+        if is_update and self.stage > 0:
+            self._count_skipped(torch.tensor(float(not self.deepspeed.was_step_applied())))
+
+    @torch.no_grad()
+    def _guard_weights(self) -> None:
+        """Clip at stage 0, and skip a step that is not finite, as ZeRO does at the others.
+
+        The decision stays on the device, so that nobody waits for the gradients.
+        """
+        parameters = [p for p in self.module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._clip_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
+        self._norm_at_stage_0 = norm
+        skipped = (~torch.isfinite(norm)).float()
+        self._count_skipped(skipped)
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            cast(Scaled, self.optimizer).found_inf = skipped
+        elif skipped.item():  # an optimizer without the fused kernel steps what has a gradient
+            for parameter in parameters:
+                parameter.grad = None
+
+    def _count_skipped(self, skipped: Tensor) -> None:
+        self._skipped_in_row = (self._skipped_in_row + skipped) * skipped
 
     def grad_norm(self) -> float | None:
         """Gradient norm of the last step before clipping; None where the step was skipped."""
@@ -159,9 +214,9 @@ class Engine:
         return norm if norm < float("inf") else None  # also None for NaN
 
     @property
-    def skipped_steps(self) -> int:
-        """Steps skipped since the start of this process because a gradient was not finite."""
-        return self.deepspeed.skipped_steps
+    def skipped_in_row(self) -> int:
+        """Steps up to the last one that were skipped because a gradient was not finite."""
+        return int(self._skipped_in_row.item())
 
     @torch.no_grad()
     def average_buffers(self) -> None:

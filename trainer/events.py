@@ -5,10 +5,11 @@ The names in `metrics.jsonl` are a contract that other programs read.
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TextIO
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import (
@@ -36,9 +37,12 @@ class Step:
     """None where it was not finite, and the engine skipped the step."""
     lr: float
     images_per_s: float
-    """Over all ranks, since the last event of this kind."""
+    """Over all ranks, since the last event of this kind; evaluations and saves do not count."""
     data_wait_s: float
-    """Seconds this rank waited for data since the last event of this kind."""
+    """Seconds since the last event of this kind that the slowest rank waited for data: its host,
+    or on a GPU its stream, which had nothing else to do."""
+    data_wait_rank: int
+    """The slowest rank."""
     grad_norm: float | None
     """Before clipping; None where the engine skipped the step."""
 
@@ -80,49 +84,95 @@ Sink = Callable[[Event], None]
 
 
 class Fanout:
-    """Sends each event to every sink."""
+    """Sends each event to every sink; one that fails does not keep it from the others."""
 
-    def __init__(self, sinks: list[Sink]) -> None:
+    def __init__(self, sinks: list[Sink], on_failure: Callable[[OSError], None]) -> None:
         self._sinks = sinks
+        self._on_failure = on_failure
 
     def __call__(self, event: Event) -> None:
         """Pass `event` on."""
         for sink in self._sinks:
+            self._send(sink, event)
+
+    def _send(self, sink: Sink, event: Event) -> None:
+        try:
             sink(event)
+        except OSError as error:
+            self._on_failure(error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogMark:
+    """Where `metrics.jsonl` stood when a checkpoint was made."""
+
+    size_bytes: int
+    unwritten: str = ""
+    """Lines that the disk did not take."""
 
 
 class Jsonl:
-    """One JSON object a line; a run that goes on from step N drops the lines after N first."""
+    """One JSON object a line; a run that goes on from a checkpoint cuts the log where it stood."""
 
-    def __init__(self, path: Path, *, resume_step: int) -> None:
-        if path.exists():
-            _cut_after(path, resume_step)
-        self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Unbuffered, so that what a full disk did not take is known to the byte.
+        self._file = path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def __call__(self, event: Event) -> None:
-        """Append `event`; the file is line-buffered, so a kill tears the last line at most."""
+        """Append `event`; a kill tears the last line at most.
+
+        Raises:
+            OSError: if the disk does not take it; the next call tries again.
+        """
         line = {"event": event.event, **dataclasses.asdict(event)}
-        self._file.write(json.dumps(line) + "\n")
+        self._unwritten += json.dumps(line).encode() + b"\n"
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+    def mark(self) -> LogMark:
+        """Bring the log to the disk, and say where it stands."""
+        os.fsync(self._file.fileno())
+        return LogMark(size_bytes=self._file.tell(), unwritten=self._unwritten.decode())
+
+    def resume(self, saved: Saved | None, mark: LogMark | None) -> None:
+        """Cut off what was said after the checkpoint `saved`, since all that happens again.
+
+        Args:
+            saved: the event of the checkpoint; None for a new start.
+            mark: where the log stood just before that event; None if unknown.
+        """
+        content = self._path.read_bytes()
+        if saved is None:
+            content = b""
+        elif mark is not None and len(content) >= mark.size_bytes:
+            content = content[: mark.size_bytes] + mark.unwritten.encode()
+        else:  # of a version that set no mark, or lines were taken out of the log
+            content = _lines_up_to(content, saved.step)
+        self._file.close()
+        write_atomically(self._path, content)
+        self._file = self._path.open("ab", buffering=0)
+        if saved is not None:
+            self(saved)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _cut_after(path: Path, step: int) -> None:
-    """Keep what the log said when the checkpoint of `step` was saved: the rest happens again.
-
-    Drops a line that a kill has torn, too.
-    """
-    events = [_parse(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    kept = [event for event in events if event is not None and int(event["step"]) <= step]
-    saves = [i for i, event in enumerate(kept) if (event["event"], event["step"]) == ("save", step)]
-    if saves:
-        kept = kept[: saves[-1] + 1]
-    write_atomically(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+def _lines_up_to(content: bytes, step: int) -> bytes:
+    """The whole lines up to `step`, and before its last save."""
+    lines = [(line, _parse(line)) for line in content.splitlines(keepends=True)]
+    kept = [(line, event) for line, event in lines if event and int(event["step"]) <= step]
+    saves = [i for i, (_, e) in enumerate(kept) if (e["event"], e["step"]) == ("save", step)]
+    return b"".join(line for line, _ in (kept[: saves[-1]] if saves else kept))
 
 
-def _parse(line: str) -> dict[str, str | int] | None:
+def _parse(line: bytes) -> dict[str, str | int] | None:
     try:
         return json.loads(line)
     except ValueError:  # torn by a kill
@@ -190,6 +240,7 @@ class ConsoleProgress:
         loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
         text = (
             f"loss {loss}  {event.images_per_s:,.0f} images/s  data wait {event.data_wait_s:.2f} s"
+            f" (rank {event.data_wait_rank})"
         )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=event.step, description=text)

@@ -8,61 +8,29 @@ checkpoint needs tensors and three integers, and a resumed run repeats an undist
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from models.description import ModelDescription
-from pipeline.batch import Batch, Loader
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
+from pipeline.batch import Batch
 from trainer.ema import Ema
 from trainer.engine import Engine
-from trainer.events import Evaluated, Event, Note, Saved, Step
+from trainer.evaluation import Evaluator
+from trainer.events import Evaluated, Note, Saved, Step
+from trainer.job import Job, Outcome, TrainingError
 from trainer.loss import soft_target_cross_entropy
-from trainer.metrics import Accuracy
-from trainer.recipe import BatchPlan, Recipe
+from trainer.process.data_clock import DataClock
+from trainer.process.world import on_main
+from trainer.record import checkpoint
+from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally
 from trainer.schedule import lr_at
-from trainer.world import StopAgreement, on_main
 from trainer.zero_state import TrainingState, gather_state, scatter_moments, scatter_weights
 
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says why and what to change."""
-
-
-class Transform(Protocol):
-    """What is done to whole batches on the device."""
-
-    def train(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and soft targets (B, K)."""
-        ...
-
-    def evaluate(self, batch: Batch) -> Tensor:
-        """Images (B, 3, H, W)."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What a trainer works on; it constructs none of it."""
-
-    recipe: Recipe
-    plan: BatchPlan
-    train: Loader
-    evaluation: Loader
-    transform: Transform
-    emit: Callable[[Event], None]
-    stop: StopAgreement
-    checkpoints: Path
-    data_fingerprint: str
-    environment: dict[str, str | int]
-    description: ModelDescription | None = None
+MAX_SKIPPED_IN_ROW = 20
+"""Steps without finite gradients that end a run; fp16's first loss scale of 2**16 takes 17."""
 
 
 class Trainer:
@@ -79,10 +47,14 @@ class Trainer:
         self._engine = engine
         decay = job.recipe.ema.decay
         self._ema = Ema(engine, decay) if decay > 0 else None
+        self._evaluator = Evaluator(job, engine, self._ema)
         self._steps_per_epoch = job.train.batches_per_epoch // job.plan.accumulation
         self._started = time.perf_counter()
         self._loss = torch.zeros((), device=engine.device)
         self._logged = Tally()
+        self._data_clock = DataClock(engine.device)
+        self._waits = [0.0] * dist.get_world_size()
+        self._saved: RunProgress | None = None
         self.progress = RunProgress()
         self.tally = Tally()
         self.result: Evaluated | None = None
@@ -109,34 +81,47 @@ class Trainer:
         scatter_weights(self._engine, state.model)
         scatter_moments(self._engine, state)
         self.progress, self.tally, self.result = meta.progress, meta.tally, meta.evaluated
-        self._logged = replace(meta.tally)
+        self._logged, self._saved = replace(meta.tally), meta.progress
 
-    def fit(self) -> bool:
-        """Train to the end of the recipe; False if told to stop before (progress is saved)."""
+    def fit(self) -> Outcome:
+        """Train to the end of the recipe, or until told to stop (progress is saved then).
+
+        Raises:
+            TrainingError: if gradients or weights are not finite.
+            CheckpointError: if a checkpoint cannot be written.
+            OSError: if the log cannot be written; progress is saved.
+        """
         total = self._job.recipe.schedule.total_epochs
         while self.progress.epoch < total:
-            if not self._train_epoch() or not self._end_epoch():
-                return False
-        return self.result is not None or self._evaluate()
+            if early := self._train_epoch() or self._end_epoch():
+                return early
+        if self.result is None and not self._evaluate():
+            return Outcome.STOPPED
+        on_main(self._raise_log_failure)
+        return Outcome.COMPLETE
 
-    def _train_epoch(self) -> bool:
-        """Do the rest of the epoch; False if told to stop."""
+    def _train_epoch(self) -> Outcome | None:
+        """Do the rest of the epoch; None if it was done."""
         run, job = self._job.recipe.run, self._job
         self._engine.train()
         start = self.progress.step_in_epoch * job.plan.accumulation
         batches = job.train.batches(self.progress.epoch, start=start)
-        last = job.recipe.schedule.total_epochs * self._steps_per_epoch
+        last = run.max_steps or job.recipe.schedule.total_epochs * self._steps_per_epoch
         for done in range(self.progress.step_in_epoch + 1, self._steps_per_epoch + 1):
             self._train_step(batches)
             self.progress = replace(self.progress, step_in_epoch=done, step=self.progress.step + 1)
-            if self.progress.step % run.log_every == 0 or self.progress.step == last:
+            step = self.progress.step
+            if step % run.log_every == 0 or step == last:
                 self._log_step()
             if job.stop.poll():
-                self._stop()
-                return False
-            if run.save_every_steps and self.progress.step % run.save_every_steps == 0:
+                return self._stop(Outcome.STOPPED, "told to stop")
+            if run.max_steps and step >= run.max_steps:
+                return self._stop(Outcome.CUT_SHORT, f"run.max_steps {run.max_steps} reached")
+            # The end of the epoch saves the same step, with its evaluation.
+            ends = done == self._steps_per_epoch and self._saves_epoch()
+            if run.save_every_steps and step % run.save_every_steps == 0 and not ends:
                 self._save()
-        return True
+        return None
 
     def _train_step(self, batches: Iterator[Batch]) -> None:
         """One optimizer step: forward and backward of each micro-batch, then the update."""
@@ -145,9 +130,8 @@ class Trainer:
         lr = self._lr(step)
         self._loss = torch.zeros((), device=self._engine.device)
         for micro in range(job.plan.accumulation):
-            asked = time.perf_counter()
-            batch = next(batches)
-            self.tally.wait_s += time.perf_counter() - asked
+            with self._data_clock.waiting():
+                batch = next(batches)
             images, targets = job.transform.train(batch, self.progress.epoch)
             torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
             loss = soft_target_cross_entropy(self._engine.forward(images), targets)
@@ -159,21 +143,24 @@ class Trainer:
         self.tally.images += job.recipe.batch.global_size
         self.tally.train_s += time.perf_counter() - began
 
-    def _end_epoch(self) -> bool:
-        """Evaluate and save where the recipe says so; False if told to stop."""
+    def _saves_epoch(self) -> bool:
+        """Whether the epoch's end is saved."""
+        epoch, schedule = self.progress.epoch + 1, self._job.recipe.schedule
+        return epoch == schedule.total_epochs or epoch % self._job.recipe.run.save_every == 0
+
+    def _end_epoch(self) -> Outcome | None:
+        """Evaluate and save where the recipe says so; None if that was done."""
         run, epoch = self._job.recipe.run, self.progress.epoch + 1
-        self._note_replaced()
-        is_last = epoch == self._job.recipe.schedule.total_epochs
-        evaluated = None
-        if is_last or epoch % run.evaluate_every == 0:
+        evaluated, saves = None, self._saves_epoch()
+        if epoch == self._job.recipe.schedule.total_epochs or epoch % run.evaluate_every == 0:
             if not self._evaluate():
-                self._stop()
-                return False
+                return self._stop(Outcome.STOPPED, "told to stop")
             evaluated = self.result
+        self._note_replaced()
         self.progress = RunProgress(epoch=epoch, step=self.progress.step)
-        if is_last or epoch % run.save_every == 0:
+        if saves:
             self._save(evaluated=evaluated)
-        return True
+        return None
 
     def _note_replaced(self) -> None:
         """Say how many unreadable training images gray ones stood in for, if any (collective)."""
@@ -185,32 +172,27 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Evaluate the weights, and their average if there is one; False if told to stop."""
-        result = self._accuracy(ema=False)
-        if result is not None and self._ema is not None:
-            with self._ema.swapped_in():
-                result = self._accuracy(ema=True)
-        self.result = result
-        return result is not None
+        progress = self.progress
+        self.result = self._evaluator.evaluate(step=progress.step, epoch=progress.epoch)
+        return self.result is not None
 
-    @torch.no_grad()
-    def _accuracy(self, *, ema: bool) -> Evaluated | None:
-        self._engine.eval()
-        accuracy = Accuracy(self._engine.device)
-        for batch in self._job.evaluation.batches(0):
-            images = self._job.transform.evaluate(batch)
-            accuracy.update(self._engine.forward(images), batch.labels)
-            if self._job.stop.poll():
-                return None
-        top1, top5, count = accuracy.compute()
-        step, epoch = self.progress.step, self.progress.epoch
-        event = Evaluated(step=step, epoch=epoch, top1=top1, top5=top5, count=count, ema=ema)
-        self._job.emit(event)
-        return event
-
-    def _stop(self) -> None:
-        self._save()
-        text = f"told to stop: saved at step {self.progress.step}; the same command goes on"
+    def _stop(self, outcome: Outcome, why: str) -> Outcome:
+        if self.progress != self._saved:
+            self._save()
+        on_main(self._raise_log_failure)
+        text = f"{why}: saved at step {self.progress.step}; the same command goes on"
+        if outcome is Outcome.CUT_SHORT:
+            text += " without run.max_steps"
         self._job.emit(Note(step=self.progress.step, text=text))
+        return outcome
+
+    def _raise_log_failure(self) -> None:
+        """Rank 0's log stopped the run; nothing of it is lost, since the checkpoint keeps it."""
+        if self._job.stop.failure is not None:
+            raise OSError(
+                f"the log of the run cannot be written ({self._job.stop.failure}); saved at step"
+                f" {self.progress.step}. Mend that and start the same command again"
+            )
 
     def _save(self, *, evaluated: Evaluated | None = None) -> None:
         """Write a checkpoint (collective).
@@ -219,17 +201,25 @@ class Trainer:
             CheckpointError: on every rank, if rank 0 could not write it.
         """
         began = time.perf_counter()
-        self._check_finite(self._global_loss())
+        self._check_skipped()
         self.tally.wall_s += began - self._started
         self._started = began
+        self._take_waits()
         state = gather_state(self._engine)
         average = self._ema.gather() if self._ema is not None else {}
         if state is not None:
             state.ema = average
         on_main(lambda: self._write(state, self._meta(evaluated)))
+        self._saved = self.progress
 
     def _write(self, state: TrainingState | None, meta: Meta) -> None:
         assert state is not None  # rank 0 has it
+        if odd := state.not_finite():
+            raise TrainingError(
+                f"after step {meta.progress.step}, {len(odd)} tensors are not finite, such as"
+                f" {odd[0]}; nothing was saved, and the checkpoints before are sound. Lower"
+                " optim.lr or set optim.clip_norm, and start the same command again"
+            )
         keep = self._job.recipe.run.keep_checkpoints
         path = checkpoint.write(self._job.checkpoints, state, meta, keep=keep)
         step, epoch = meta.progress.step, meta.progress.epoch
@@ -240,28 +230,40 @@ class Trainer:
             progress=self.progress,
             results_fingerprint=self._job.recipe.results_fingerprint(),
             data_fingerprint=self._job.data_fingerprint,
-            tally=self.tally,
+            tally=replace(self.tally, wait_s=self.tally.wait_s + max(self._waits)),
             evaluated=evaluated,
+            log=self._job.log_mark(),
             environment=self._job.environment,
             model=self._job.description,
         )
 
     def _log_step(self) -> None:
-        loss = self._global_loss()
-        skipped = self._check_finite(loss)
+        began = time.perf_counter()
+        loss = self._global_loss()  # waits for the device
+        self.tally.train_s += time.perf_counter() - began
+        self._check_skipped()
+        self._take_waits()
+        self.tally.wait_s += max(self._waits)
         recent = self.tally.since(self._logged)
         self._logged = replace(self.tally)
         self._job.emit(
             Step(
                 step=self.progress.step,
                 epoch=self.progress.epoch,
-                loss=None if skipped else loss,
+                loss=loss if math.isfinite(loss) else None,
                 lr=self._lr(self.progress.step - 1),
                 images_per_s=recent.images_per_s,
-                data_wait_s=recent.wait_s,
+                data_wait_s=max(self._waits),
+                data_wait_rank=self._waits.index(max(self._waits)),
                 grad_norm=self._engine.grad_norm(),
             )
         )
+        self._waits = [0.0] * dist.get_world_size()
+
+    def _take_waits(self) -> None:
+        """Add what each rank has waited to its waits since the last log event (collective)."""
+        taken = self._data_clock.take()
+        self._waits = [sum(pair) for pair in zip(self._waits, taken, strict=True)]
 
     def _lr(self, step: int) -> float:
         recipe = self._job.recipe
@@ -278,17 +280,19 @@ class Trainer:
         dist.all_reduce(loss)
         return loss.item() / dist.get_world_size()
 
-    def _check_finite(self, loss: float) -> bool:
-        """Whether the last step's loss was not finite and the engine skipped the step."""
-        if math.isfinite(loss):
-            return False
-        if self._engine.stage == 0:
+    def _check_skipped(self) -> None:
+        """End a run that does not train any more.
+
+        Raises:
+            TrainingError: if too many steps up to the last one were skipped.
+        """
+        skipped, step = self._engine.skipped_in_row, self.progress.step
+        if skipped >= MAX_SKIPPED_IN_ROW:
             raise TrainingError(
-                f"the loss of step {self.progress.step} is {loss}, and zero.stage 0 has put it"
-                " into the weights; the last checkpoint is sound. Lower optim.lr, set"
-                " optim.clip_norm, or use zero.stage 1, which skips such steps"
+                f"the gradients of the last {skipped} steps, up to step {step}, were not finite,"
+                " and all these steps were skipped; the checkpoints are sound. Lower optim.lr, set"
+                " optim.clip_norm, or use precision.dtype fp32"
             )
-        return True
 
 
 def _model_seed(*key: int) -> int:

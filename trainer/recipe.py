@@ -15,6 +15,8 @@ from pipeline.config import DataConfig
 from trainer.optim import OptimConfig
 from trainer.schedule import ScheduleConfig
 
+ModelArgument = bool | int | float | str | list[int] | list[float] | list[str]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
@@ -34,6 +36,8 @@ class ModelConfig:
     """Probability that the last block is skipped (stochastic depth); it grows from 0 linearly."""
     grad_checkpointing: bool = False
     """Trade time for memory: blocks recompute their activations in the backward pass."""
+    args: dict[str, ModelArgument] = field(default_factory=dict)
+    """Further arguments of the model's constructor, by name: ablations, modes, `drop_rate`."""
 
     def __post_init__(self) -> None:
         if self.num_classes is not None and self.num_classes < 2:
@@ -65,7 +69,10 @@ class PrecisionConfig:
     """Arithmetic of the forward and backward pass; master weights are float32 in any case."""
 
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """`bf16` is autocast; `fp16` casts the model and scales the loss dynamically."""
+    """`bf16` is autocast; `fp16` casts the model and scales the loss dynamically (experimental:
+    it needs a GPU, and has not run on one yet)."""
+    allow_tf32: bool = False
+    """Round the inputs of float32 products and convolutions to 10 bits on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +115,12 @@ class RunConfig:
     """Optimizer steps between two checkpoints within an epoch; 0: none."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept, beside the best one."""
+    max_steps: int = 0
+    """Optimizer steps after which the run saves and ends, to try a recipe out; 0: all."""
     compile: Literal["none", "blocks", "model"] = "none"
     """torch.compile block by block (compiles sooner) or the model as a whole."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
+    """torch.compile's; `reduce-overhead` is for small batches, `max-autotune` compiles long."""
 
     def __post_init__(self) -> None:
         if "/" in self.name or self.name in (".", ".."):
@@ -119,8 +130,9 @@ class RunConfig:
         for name in ("log_every", "evaluate_every", "save_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.save_every_steps < 0:
-            raise ValueError(f"save_every_steps must be >= 0, got {self.save_every_steps}")
+        for name in ("save_every_steps", "max_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,10 +151,18 @@ class Recipe:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if self.augment.mixes and self.batch.per_gpu % 2:
+        size, per_gpu = self.batch.global_size, self.batch.per_gpu
+        if self.augment.mixes and per_gpu % 2:
+            fits = fitting_per_gpu(size, per_gpu=per_gpu, world_size=1, even=True)
             raise ValueError(
-                "batch.per_gpu must be even where augment.mixup or augment.cutmix is on"
-                f" (images are mixed in pairs), got {self.batch.per_gpu}"
+                "batch.per_gpu must be even where augment.mixup or augment.cutmix is on (images are"
+                f" mixed in pairs), got {per_gpu}; "
+                + (f"use {fits}" if fits else f"make batch.global_size even, it is {size}")
+            )
+        if self.run.compile == "none" and self.run.compile_mode != "default":
+            raise ValueError(
+                f"run.compile_mode {self.run.compile_mode} has no effect with run.compile none;"
+                " set run.compile to blocks or model"
             )
         self._check_epochs()
         if self.precision.dtype == "fp16" and self.zero.stage == 0:
@@ -208,6 +228,8 @@ LATER_FIELDS = {
         *("mix_prob", "correct_lam", "mix_off_epoch", "repeats", "resolution"),
     ),
     ("data", "crop"): ("mode", "padding", "vflip"),
+    ("model",): ("args",),
+    ("precision",): ("allow_tf32",),
 }
 """Fields that the first release did not have; with their defaults they change nothing."""
 
@@ -220,7 +242,8 @@ def _leave_out_defaults(
         section, tree = getattr(section, part), tree[part]
     assert dataclasses.is_dataclass(section)
     for item in dataclasses.fields(section):
-        if item.name in names and tree[item.name] == item.default:
+        empty = item.default_factory() if callable(item.default_factory) else item.default
+        if item.name in names and tree[item.name] == empty:
             del tree[item.name]
 
 
@@ -233,19 +256,22 @@ class BatchPlan:
     world_size: int
 
     @classmethod
-    def solve(cls, *, global_size: int, per_gpu: int, world_size: int) -> "BatchPlan":
-        """Find the accumulation.
+    def solve(
+        cls, *, global_size: int, per_gpu: int, world_size: int, even: bool = False
+    ) -> "BatchPlan":
+        """Find the accumulation; `even` says that a remedy must name an even `per_gpu`.
 
         Raises:
             ValueError: if the global batch is not a multiple; names the nearest that works.
         """
         at_once = per_gpu * world_size
         if global_size % at_once:
-            fits = [n for n in range(1, per_gpu + 1) if global_size % (n * world_size) == 0]
+            fits = fitting_per_gpu(global_size, per_gpu=per_gpu, world_size=world_size, even=even)
+            factor = f"2 x the {world_size} ranks" if even else f"the {world_size} ranks"
             remedy = (
-                f"use per_gpu {fits[-1]}"
+                f"use per_gpu {fits}"
                 if fits
-                else f"use a global_size that is a multiple of the {world_size} ranks"
+                else f"use a global_size that is a multiple of {factor}"
             )
             raise ValueError(
                 f"batch.global_size: {global_size} is not a multiple of per_gpu {per_gpu} x"
@@ -253,3 +279,14 @@ class BatchPlan:
             )
         accumulation = global_size // at_once
         return cls(per_gpu=per_gpu, accumulation=accumulation, world_size=world_size)
+
+
+def fitting_per_gpu(global_size: int, *, per_gpu: int, world_size: int, even: bool) -> int | None:
+    """The number of images at once nearest to `per_gpu` that makes up the global batch.
+
+    It is not above `per_gpu`, which the memory holds, unless there is no other.
+    """
+    share = global_size // world_size if global_size % world_size == 0 else 0
+    fits = [n for n in range(1, share + 1) if share % n == 0 and not (even and n % 2)]
+    below = [n for n in fits if n <= per_gpu]
+    return below[-1] if below else next(iter(fits), None)

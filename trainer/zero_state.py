@@ -51,6 +51,16 @@ class TrainingState:
     optimizer_step: float = 0.0
     loss_scaler: dict[str, float] = field(default_factory=dict)
 
+    def not_finite(self) -> list[str]:
+        """Names of the tensors that hold an infinity or NaN."""
+        groups = {"model": self.model, "ema": self.ema, **self.moments}
+        return [
+            f"{group}/{name}"
+            for group, named in groups.items()
+            for name, tensor in named.items()
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+        ]
+
 
 def flat_masters(engine: Engine) -> list[Tensor]:
     """The float32 tensors that this rank's optimizer steps.

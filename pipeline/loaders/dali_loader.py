@@ -212,6 +212,7 @@ def _build_pipeline(
                 device="mixed" if on_gpu else "cpu",
                 output_type=DALIImageType.RGB,
                 adjust_orientation=False,  # as stored: the index has these sizes
+                jpeg_fancy_upsampling=True,  # on a GPU too; the CPU and PIL always do
             )
         images = fn.resize(
             part,

@@ -1,5 +1,7 @@
 """What cannot be is refused in words: names, constructor arguments and images, of every model."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -156,3 +158,31 @@ def test_a_classifier_of_less_than_no_classes_is_refused(name):
     with pytest.raises(ValueError, match="num_classes: must be a whole number of at least 0"):
         model.reset_classifier(-1)
     assert model.num_classes == model.get_classifier().out_features == NUM_CLASSES
+
+
+def test_build_model_passes_on_what_the_constructor_takes():
+    torch.manual_seed(0)
+    plain = build_model("dynamixer_nano", num_classes=2)
+    torch.manual_seed(0)
+    same = build_model("dynamixer_nano", num_classes=2, arguments={"drop_rate": 0.0})
+    assert all(map(torch.equal, plain.state_dict().values(), same.state_dict().values()))
+    dropping = build_model("dynamixer_nano", num_classes=2, arguments={"drop_rate": 0.5})
+    assert any(
+        getattr(m, "p", None) == 0.5 or getattr(m, "drop_rate", None) == 0.5
+        for m in dropping.modules()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"drop_rat": 0.1}, "did you mean 'drop_rate'"),
+        ({"xyz": 1}, "takes no 'xyz'; known: "),
+        ({"img_size": 64}, "write model.img_size"),
+        ({"in_chans": 1}, "takes no 'in_chans'"),
+        ({"drop_rate": "1e-1"}, "model.args.drop_rate: expected a number such as 0.0, got '1e-1'"),
+    ],
+)
+def test_an_argument_that_the_constructor_does_not_take_is_refused(arguments, expected):
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        build_model("dynamixer_nano", num_classes=2, arguments=arguments)

@@ -12,9 +12,10 @@ from models.description import ModelDescription
 from tests.support.pictures import CLASSES
 from tests.support.recipes import recipe
 from tests.support.small_models import randomise
-from trainer import checkpoint, yaml_config
-from trainer.checkpoint import Meta, RunProgress, Tally
+from trainer import yaml_config
 from trainer.events import Evaluated
+from trainer.record import checkpoint
+from trainer.record.meta import Meta, RunProgress, Tally
 from trainer.zero_state import TrainingState
 
 NAME = "dynamixer_nano"

@@ -119,7 +119,7 @@ def events(folder: Path, kind: str) -> list[dict[str, float]]:
 
 def what_must_repeat(folder: Path) -> list[dict[str, float]]:
     """Steps and evaluations without their timings."""
-    timings = ("images_per_s", "data_wait_s")
+    timings = ("images_per_s", "data_wait_s", "data_wait_rank")
     chosen = events(folder, "step") + events(folder, "eval")
     return [{k: v for k, v in event.items() if k not in timings} for event in chosen]
 
@@ -151,7 +151,7 @@ def undisturbed(tmp_path_factory, command):
 def test_the_files_of_a_run_keep_their_contract(undisturbed):
     run_folder = undisturbed / "tiny"
     steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
-    step_keys = "event step epoch loss lr images_per_s data_wait_s grad_norm"
+    step_keys = "event step epoch loss lr images_per_s data_wait_s data_wait_rank grad_norm"
     assert all(set(event) == set(step_keys.split()) for event in steps)
     eval_keys = "event step epoch top1 top5 count ema"
     assert all(set(event) == set(eval_keys.split()) for event in evaluations)
@@ -258,8 +258,26 @@ def test_compiled_blocks_train_as_eager_ones(undisturbed, command, tmp_path):
     assert {event["count"] for event in events(tmp_path, "eval")} == {360}
 
 
-def test_a_complete_run_is_left_alone(undisturbed, command, tmp_path):
+def test_a_complete_run_is_left_alone_and_says_so(undisturbed, command, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    done = run(command(tmp_path))
+    assert done.returncode == 0
+    assert "this run is complete after 2 epochs" in done.stderr
+    logs = [(folder / "tiny" / "metrics.jsonl").read_text() for folder in (tmp_path, undisturbed)]
+    assert logs[0] == logs[1]
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_step_is_saved_once_and_the_log_says_each_save_once(undisturbed):
+    saves = [event["step"] for event in events(undisturbed, "save")]
+    assert saves == [4, 8, 12, 16, 20, 24]
+
+
+def test_max_steps_ends_a_run_that_goes_on_without_it_bit_for_bit(undisturbed, command, tmp_path):
+    assert run(command(tmp_path, "run.max_steps=5")).returncode == 0
+    assert max(event["step"] for event in events(tmp_path, "step")) == 5
+    assert "run.max_steps 5 reached" in str(events(tmp_path, "note")[-1]["text"])
+    assert not (tmp_path / "tiny" / "summary.json").exists()
     assert run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
 
@@ -284,6 +302,15 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_says_so(undisturbed,
     assert not list((tmp_path / "tiny" / "checkpoints").iterdir())
     assert run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, tmp_path, stage):
+    done = run(command(tmp_path, "optim.lr=1.0e+38", f"zero.stage={stage}"))
+    assert done.returncode == 1
+    assert "were not finite" in done.stderr
+    assert "Lower optim.lr" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_path):
@@ -316,6 +343,15 @@ def test_what_cannot_train_is_refused_in_words(command, tmp_path, overrides, exp
     done = run(command(tmp_path, *overrides))
     assert done.returncode == 2
     assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "tiny" / "recipe.yaml").exists()  # the folder is claimed by nobody
+
+
+def test_a_run_folder_that_cannot_be_made_ends_with_74(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(command(tmp_path / "file"))
+    assert done.returncode == 74
+    assert "run.root: the folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,13 +1,18 @@
 """A run's folder: one process, one recipe."""
 
+import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.recipes import recipe
-from trainer.run_folder import RunFolder, differences
+from trainer import yaml_config
+from trainer.recipe import Recipe
+from trainer.record.run_folder import RunFolder, differences
 from trainer.yaml_config import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -21,9 +26,10 @@ def test_differences_name_what_changes_results_only():
 def test_a_run_folder_in_use_is_refused(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.open(recipe())
+    folder.claim(recipe())
     code = (
         "import sys; from pathlib import Path; from trainer import yaml_config;"
-        "from trainer.recipe import Recipe; from trainer.run_folder import RunFolder\n"
+        "from trainer.recipe import Recipe; from trainer.record.run_folder import RunFolder\n"
         "path = Path(sys.argv[1])\n"
         "recipe = yaml_config.load(Recipe, path / 'recipe.yaml')\n"
         "try: RunFolder(path, patience_s=0.1).open(recipe)\n"
@@ -38,12 +44,38 @@ def test_a_run_folder_in_use_is_refused(tmp_path):
     )
     folder.close()
     assert second.returncode == 1
-    assert "another process is training in this folder" in second.stderr
+    holder = f"process {os.getpid()} on {socket.gethostname()}, started "
+    assert f"{holder}{time.strftime('%Y')}" in second.stderr
+    assert "is training in this folder" in second.stderr
+    assert "waiting up to 0 s" in second.stderr
 
 
 def test_a_recipe_file_of_another_version_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("model: {nom: x}\n")
+    (tmp_path / "checkpoints" / "step_00000001").mkdir(parents=True)
     folder = RunFolder(tmp_path)
     with pytest.raises(ConfigError, match="made by another version"):
         folder.open(recipe())
     folder.close()
+
+
+def test_a_folder_without_a_checkpoint_is_free(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("model: {nom: x}\n")
+    folder = RunFolder(tmp_path)
+    folder.open(recipe())
+    folder.claim(recipe())
+    folder.close()
+    assert differences(yaml_config.load(Recipe, tmp_path / "recipe.yaml"), recipe()) == []
+
+
+def test_opening_claims_nothing(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.open(recipe())
+    folder.close()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/run cannot be written to .* choose another run.root"):
+        RunFolder(tmp_path / "file" / "run").open(recipe())

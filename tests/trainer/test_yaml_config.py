@@ -22,6 +22,10 @@ schedule: {epochs: 3}
 """
 
 
+OLD_FINGERPRINT = "0503a2e457ba8dee3722dfcd6827cba173c19e0bd844f0c3e4cf9a1ba667223e"
+"""Of MINIMAL, before there were `model.args` and `precision.allow_tf32`."""
+
+
 @pytest.fixture
 def recipe_file(tmp_path):
     path = tmp_path / "tiny.yaml"
@@ -128,6 +132,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("data.root=elsewhere", False),
         ("zero.stage=2", False),
         ("run.keep_checkpoints=9", False),
+        ("run.max_steps=9", False),
+        ("model.args.drop_rate=0.1", True),
+        ("precision.allow_tf32=true", True),
         ("data.threads=3", False),
         ("augment.auto_augment=rand-m9", True),
         ("augment.auto_augment=''", False),
@@ -212,6 +219,41 @@ def test_a_batch_plan_that_does_not_divide_names_one_that_does(size, per_gpu, wo
     if "use per_gpu " in str(caught.value):
         better = int(str(caught.value).rpartition(" ")[2])
         BatchPlan.solve(global_size=size, per_gpu=better, world_size=world_size)
+
+
+@given(
+    size=st.integers(1, 512).map(lambda n: 2 * n),
+    per_gpu=st.integers(1, 128),
+    world_size=st.integers(1, 4),
+)
+def test_advice_on_a_batch_that_is_mixed_in_pairs_is_even(size, per_gpu, world_size):
+    if size % (per_gpu * world_size) == 0:
+        return
+    with pytest.raises(ValueError, match="is not a multiple") as caught:
+        BatchPlan.solve(global_size=size, per_gpu=per_gpu, world_size=world_size, even=True)
+    if "use per_gpu " in str(caught.value):
+        better = int(str(caught.value).rpartition(" ")[2])
+        assert better % 2 == 0
+        BatchPlan.solve(global_size=size, per_gpu=better, world_size=world_size, even=True)
+    else:
+        assert size % (2 * world_size)
+
+
+def test_an_odd_batch_that_is_mixed_in_pairs_is_told_an_even_one_that_divides(recipe_file):
+    odd = ["augment.mixup=0.8", "batch.global_size=60", "batch.per_gpu=15"]
+    assert "got 15; use 12" in message_of(recipe_file, *odd)
+    yaml_config.load(Recipe, recipe_file, [*odd[:2], "batch.per_gpu=12"])
+
+
+def test_the_fingerprint_of_an_old_recipe_is_what_it_was(recipe_file):
+    recipe = yaml_config.load(Recipe, recipe_file)
+    assert recipe.results_fingerprint() == OLD_FINGERPRINT
+
+
+def test_arguments_of_the_model_keep_their_types(recipe_file):
+    given_ = ["model.args.drop_rate=0.1", "model.args.mode=linear", "model.args.shared=true"]
+    args = yaml_config.load(Recipe, recipe_file, given_).model.args
+    assert args == {"drop_rate": 0.1, "mode": "linear", "shared": True}
 
 
 def test_print_shows_the_resolved_recipe_and_a_typo_ends_before_torch_is_imported(recipe_file):

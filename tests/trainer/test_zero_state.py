@@ -1,42 +1,24 @@
 """The training state, gathered and put back, continues bit for bit, at any stage and world size."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.torchrun import run_worker
+
 WORKER = Path(__file__).with_name("zero_state_worker.py")
-
-
-def run_worker(ranks: int, stages: str, dtype: str) -> dict[str, dict[str, object]]:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)),
-            *("--master-port", "0", str(WORKER), stages, dtype),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(lines[0].removeprefix("RESULT "))
 
 
 @pytest.fixture(scope="module")
 def two_ranks():
-    return run_worker(2, "0123", "fp32")
+    return run_worker(WORKER, 2, "0123", "fp32")
 
 
 @pytest.fixture(scope="module")
 def one_rank():
-    return run_worker(1, "01", "bf16") | {"fp32": run_worker(1, "1", "fp32")["stage1"]}
+    return run_worker(WORKER, 1, "01", "bf16") | {
+        "fp32": run_worker(WORKER, 1, "1", "fp32")["stage1"]
+    }
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from models.build import build_model
 from trainer.ema import Ema
 from trainer.engine import Engine, init_process_group
+from trainer.process.world import bootstrap
 from trainer.recipe import (
     BatchConfig,
     BatchPlan,
@@ -25,7 +26,6 @@ from trainer.recipe import (
     ZeroConfig,
 )
 from trainer.schedule import ScheduleConfig
-from trainer.world import bootstrap
 from trainer.zero_state import (
     MOMENTS,
     TrainingState,
@@ -155,4 +155,5 @@ def main() -> None:
     dist.destroy_process_group()
 
 
-main()
+if __name__ == "__main__":
+    main()

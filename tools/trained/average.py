@@ -9,9 +9,9 @@ from torch import Tensor
 
 from models.checkpoint_files import Weights, WeightsError, read_weights
 from tools.cli.output_files import write_file
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError
 from trainer.events import Evaluated
+from trainer.record import checkpoint
+from trainer.record.meta import CheckpointError
 
 
 def files_of_run(run: Path, *, best: int | None, raw: bool) -> list[Path]:

@@ -15,10 +15,11 @@ from models.description import ModelDescription, description_from_metadata, imag
 from models.hub import WEIGHTS_FILE, published_model, read_hub_config
 from models.layers.arguments import as_pair
 from tools.cli.model_options import ModelChoice
-from trainer import checkpoint, yaml_config
-from trainer.checkpoint import CheckpointError, Meta
+from trainer import yaml_config
 from trainer.recipe import Recipe
-from trainer.run_folder import RECIPE_FILE
+from trainer.record import checkpoint
+from trainer.record.meta import CheckpointError, Meta
+from trainer.record.run_folder import RECIPE_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from tools.trained.predict_split import Predictions, Setting, predict_split
 from tools.trained.ranks import process_group
 from tools.trained.scores import Scores, read_real_labels, score, score_real
 from trainer.input_spec import spec_of
-from trainer.world import World
+from trainer.process.world import World
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}
 SPLITS = ("train", "val", "validation", "test")

@@ -21,7 +21,7 @@ from pipeline.config import DataConfig, InputSpec
 from pipeline.formats.source import FollowsOrder, Sample, Source
 from pipeline.loaders.build import build_loader
 from tools.trained.classes import ClassMap
-from trainer.world import World
+from trainer.process.world import World
 
 TOP = 5
 

@@ -3,12 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 import torch.distributed as dist
 
-from trainer.world import World, bootstrap, current, share_cores
+from trainer.process.world import World, bootstrap, current, share_cores
 
 
 @contextmanager
@@ -26,13 +25,16 @@ def process_group(device: str | None) -> Iterator[World]:
     wants_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
     if wants_gpu and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: there is no GPU here; leave it out to use the CPU")
+    place = torch.device("cpu")
+    if wants_gpu:
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device is not None and not (wants_gpu and int(os.environ["WORLD_SIZE"]) > 1):
+        place = _device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
     dist.init_process_group("nccl" if wants_gpu else "gloo")
     try:
-        world = current()
-        if device is not None and not (wants_gpu and world.world_size > 1):
-            world = replace(world, device=_device(device))
-        if world.device.type == "cuda":
-            torch.cuda.set_device(world.device)
+        world = current(place)
         share_cores(world)
         yield world
     finally:

@@ -1,17 +1,15 @@
-"""Which processes make up the run: environment, process group, signals.
+"""Which processes make up the run: environment, process group, devices.
 
 The same script runs under the deepspeed launcher, torchrun, srun and plain `python`: `bootstrap`
 fills in what torch.distributed needs where the launcher has not.
 """
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TypeVar, cast
 
 import torch
@@ -72,28 +70,64 @@ def _slurm_world() -> dict[str, str]:
     }
 
 
-def current() -> World:
-    """The world after the process group stands."""
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    world_size = dist.get_world_size()
-    local_size = int(
-        os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or _ranks_here()
-    )
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
+def choose_device() -> torch.device:
+    """This rank's device, made the current one: collectives of objects and DeepSpeed use that.
+
+    Raises:
+        ValueError: if there are more ranks than GPUs on this machine.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local_rank, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if count == 1:  # Slurm shows each task its own GPU only
+        local_rank = 0
+    if local_rank >= count:
+        raise ValueError(
+            f"local rank {local_rank} has no GPU: this machine shows {count}; start at most"
+            f" {count} ranks on it"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+@dataclass(slots=True)
+class _Host:
+    """The gloo group for what the ranks tell each other outside the GPUs; None: not made yet."""
+
+    group: dist.ProcessGroup | None = None
+
+
+_host = _Host()
+
+
+def make_host_group() -> None:
+    """Make the group of `host_group` (collective); once, when the process group stands."""
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)  # all ranks are members
+    _host.group = group
+
+
+def host_group() -> dist.ProcessGroup:
+    """All ranks, over gloo: nothing in it touches a GPU, or waits for one."""
+    assert _host.group is not None, "init_process_group makes it"
+    return _host.group
+
+
+def current(device: torch.device) -> World:
+    """The world after the process group stands, for this rank's `device`."""
+    local_size = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")
     return World(
         rank=dist.get_rank(),
-        world_size=world_size,
-        local_rank=local_rank,
-        local_size=local_size,
+        world_size=dist.get_world_size(),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        local_size=int(local_size or _ranks_here()),
         device=device,
     )
 
 
 def _ranks_here() -> int:
     hosts: list[object] = [None] * dist.get_world_size()
-    dist.all_gather_object(hosts, socket.gethostname())
+    dist.all_gather_object(hosts, socket.gethostname(), group=host_group())
     return hosts.count(socket.gethostname())
 
 
@@ -106,6 +140,11 @@ def share_cores(world: World) -> None:
     torch.set_num_threads(max(1, (cores or 1) // world.local_size))
 
 
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank is not there any more."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def on_main(action: Callable[[], T]) -> T:
     """Run `action` on rank 0 and give every rank its value, or raise its error (collective)."""
     outcome: list[object] = [None, None]
@@ -114,42 +153,7 @@ def on_main(action: Callable[[], T]) -> T:
             outcome[0] = action()
         except (ValueError, RuntimeError, OSError) as error:
             outcome[1] = error
-    dist.broadcast_object_list(outcome, src=0)
+    dist.broadcast_object_list(outcome, src=0, group=host_group())
     if isinstance(outcome[1], Exception):
         raise outcome[1]
     return cast(T, outcome[0])
-
-
-class StopSignal:
-    """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once."""
-
-    def __init__(self) -> None:
-        self.received = False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, self._remember)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-
-
-class StopAgreement:
-    """All ranks learn at the same step that one of them was told to stop.
-
-    A launcher may signal the ranks seconds apart; a rank that left alone would leave the others
-    waiting in a collective.
-    """
-
-    def __init__(self, signal_: StopSignal, device: torch.device) -> None:
-        self._signal = signal_
-        self._flag = torch.zeros(1, device=device)
-
-    def poll(self) -> bool:
-        """Whether all ranks stop now (collective).
-
-        On a GPU the answer is that of the poll before, so that nobody waits for the step that
-        has just been enqueued.
-        """
-        before = self._flag
-        self._flag = torch.tensor([float(self._signal.received)], device=before.device)
-        dist.all_reduce(self._flag)
-        return bool((self._flag if before.device.type == "cpu" else before).item())

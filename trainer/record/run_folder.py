@@ -8,6 +8,8 @@ import dataclasses
 import fcntl
 import json
 import logging
+import os
+import socket
 import time
 from pathlib import Path
 from typing import TextIO
@@ -35,17 +37,30 @@ class RunFolder:
         self._lock: TextIO | None = None
 
     def open(self, recipe: Recipe) -> None:
-        """Create or continue the folder for `recipe` (rank 0).
+        """Lock the folder, and see that `recipe` may go on there (rank 0).
 
-        It stays locked until `close`, or until the process ends, however that happens.
+        It stays locked until `close`, or until the process ends, however that happens. A folder
+        without a checkpoint is free for any recipe.
 
         Raises:
             ConfigError: if another process holds it, or it belongs to another recipe.
+            OSError: if it cannot be written to; the message names it.
         """
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise OSError(
+                f"run.root: the folder {self.path} cannot be written to ({error});"
+                " choose another run.root, or mend that"
+            ) from error
+        if any(self.checkpoints.glob("step_*")):
+            self._check_recipe(recipe)
+
+    def claim(self, recipe: Recipe) -> None:
+        """Make the folder that of `recipe`, which has been found able to train (rank 0)."""
+        self.checkpoints.mkdir(exist_ok=True)
         remove_parts(self.path)
-        self._check_recipe(recipe)
         write_atomically(self.path / RECIPE_FILE, yaml_config.dump(recipe).encode())
 
     def close(self) -> None:
@@ -59,21 +74,27 @@ class RunFolder:
 
     def _take_lock(self) -> TextIO:
         """Lock the folder; a run that was just told to stop is given time to save."""
-        file = (self.path / ".lock").open("w")
+        file = (self.path / ".lock").open("a+", encoding="utf-8")
         deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return file
-            except OSError:
-                if time.monotonic() >= deadline:
-                    file.close()
-                    raise ConfigError(
-                        f"{self.path}: another process is training in this folder; wait for it,"
-                        " stop it, or choose another run.name"
-                    ) from None
-            _log.warning("%s: another process is there; waiting for it to end", self.path)
+        while not _locks(file):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            if time.monotonic() >= deadline:
+                file.close()
+                raise ConfigError(
+                    f"{self.path}: {holder} is training in this folder; wait for it,"
+                    " stop it, or choose another run.name"
+                )
+            _log.warning(
+                "%s: %s is there; waiting up to %.0f s for it to end",
+                *(self.path, holder, deadline - time.monotonic()),
+            )
             time.sleep(min(5.0, self._patience_s))
+        file.truncate(0)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, started {started},")
+        file.flush()
+        return file
 
     def _check_recipe(self, recipe: Recipe) -> None:
         path = self.path / RECIPE_FILE
@@ -91,6 +112,14 @@ class RunFolder:
                 f"{self.path} belongs to another recipe; these values differ:\n{changes}\n"
                 "Choose another run.name, or restore the values to go on with this run"
             )
+
+
+def _locks(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def differences(before: Recipe, after: Recipe) -> list[str]:

@@ -1,0 +1,84 @@
+"""Ranks: their devices, what they tell each other, and what they wait for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.recipes import recipe
+from tests.support.torchrun import run_worker
+from trainer import engine
+from trainer.engine import deepspeed_config
+from trainer.process import world
+from trainer.recipe import BatchPlan
+
+
+@pytest.fixture(scope="module")
+def told():
+    return run_worker(Path(__file__).with_name("process_worker.py"), 2)
+
+
+def test_what_ranks_tell_each_other_goes_over_gloo(told):
+    assert told["host_backend"] == "gloo"
+    assert told["on_main"] == "said by rank 0"
+    assert told["local_size"] == 2
+
+
+def test_all_ranks_stop_at_the_same_poll_the_one_after_the_signal(told):
+    mine, others = told["stops"]["polls"]
+    assert mine == others == [False, False, False, True, True]
+    assert told["stops"]["agreed"]
+
+
+def test_the_wait_of_a_slow_rank_is_known_to_rank_0_and_counted_once(told):
+    fast, slow, *again = told["waits"]
+    assert slow >= 0.05 > fast
+    assert max(again) < 0.05
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that there are GPUs, and record what happens in which order."""
+    calls: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: calls.append(("device", index)))
+    monkeypatch.setattr(
+        engine.deepspeed,
+        "init_distributed",
+        lambda *, dist_backend, verbose: calls.append(dist_backend),
+    )
+    monkeypatch.setattr(engine, "make_host_group", lambda: calls.append("host group"))
+
+    def show(count: int, local_rank: int) -> list[object]:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+        return calls
+
+    return show
+
+
+def test_the_device_is_set_before_the_first_collective(gpus):
+    calls = gpus(count=4, local_rank=3)
+    assert engine.init_process_group() == torch.device("cuda", 3)
+    assert calls == [("device", 3), "nccl", "host group"]
+
+
+def test_a_rank_that_sees_one_gpu_takes_it(gpus):
+    calls = gpus(count=1, local_rank=3)
+    assert engine.init_process_group() == torch.device("cuda", 0)
+    assert calls[0] == ("device", 0)
+
+
+def test_more_ranks_than_gpus_are_refused_before_any_collective(gpus):
+    calls = gpus(count=2, local_rank=2)
+    with pytest.raises(ValueError, match="local rank 2 has no GPU: this machine shows 2"):
+        world.choose_device()
+    assert calls == []
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_deepspeed_neither_times_nor_overlaps_which_would_wait_for_the_gpu(cuda):
+    plan = BatchPlan(per_gpu=8, accumulation=1, world_size=1)
+    config = deepspeed_config(recipe(), plan, cuda=cuda)
+    assert config["timers"] == {"throughput": {"enabled": False}}
+    assert config["zero_optimization"]["overlap_comm"] is False

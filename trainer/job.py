@@ -1,0 +1,61 @@
+"""What a trainer works on: the parts of a run, which `assembly` constructs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from models.description import ModelDescription
+from pipeline.batch import Batch, Loader
+from trainer.events import Event, LogMark
+from trainer.process.signals import StopAgreement
+from trainer.recipe import BatchPlan, Recipe
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message says why and what to change."""
+
+
+class Outcome(Enum):
+    """How training ended, where it did not fail."""
+
+    COMPLETE = auto()
+    STOPPED = auto()
+    """By a signal, and saved."""
+    CUT_SHORT = auto()
+    """By `run.max_steps`, and saved."""
+
+
+class Transform(Protocol):
+    """What is done to whole batches on the device."""
+
+    def train(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and soft targets (B, K)."""
+        ...
+
+    def evaluate(self, batch: Batch) -> Tensor:
+        """Images (B, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What a trainer works on; it constructs none of it."""
+
+    recipe: Recipe
+    plan: BatchPlan
+    train: Loader
+    evaluation: Loader
+    transform: Transform
+    emit: Callable[[Event], None]
+    log_mark: Callable[[], LogMark | None]
+    """Where the log stands now; asked on rank 0."""
+    stop: StopAgreement
+    checkpoints: Path
+    data_fingerprint: str
+    environment: dict[str, str | int]
+    description: ModelDescription | None = None
+    """What the weights are of."""

@@ -1,0 +1,6 @@
+"""This process among all of the run, and on its machine.
+
+- `world`: ranks, devices, process group.
+- `signals`: being told to stop.
+- `data_clock`: waits for data, of all ranks.
+"""

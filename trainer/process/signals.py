@@ -1,0 +1,88 @@
+"""Being told to stop: by a signal, by a launcher that died, or by a log that cannot be written.
+
+Only the standard library is imported before it is needed, so that signals count from the start.
+"""
+
+import os
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+
+class StopSignal:
+    """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once.
+
+    Attributes:
+        failure: why this process itself wants all to stop, if it does.
+    """
+
+    def __init__(self) -> None:
+        self.failure: OSError | None = None
+        self._received = False
+        self._parent = os.getppid()
+        # A shell may end before its children; a launcher never does, unless it was killed.
+        self._has_launcher = bool({"TORCHELASTIC_RUN_ID", "CROSS_RANK"} & os.environ.keys())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, self._remember)
+
+    @property
+    def received(self) -> bool:
+        """Whether this process wants all to stop."""
+        orphaned = self._has_launcher and os.getppid() != self._parent
+        return self._received or orphaned or self.failure is not None
+
+    def fail(self, error: OSError) -> None:
+        """Stop because of `error`; the first one counts."""
+        self.failure = self.failure or error
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+
+
+class StopAgreement:
+    """All ranks learn at the same step that one of them was told to stop.
+
+    A launcher may signal the ranks seconds apart; a rank that left alone would leave the others
+    waiting in a collective.
+    """
+
+    def __init__(self, signal_: StopSignal, group: "dist.ProcessGroup") -> None:
+        """Agree over `group`, which must be one of the host (gloo): no poll waits for a GPU."""
+        self._signal = signal_
+        self._group = group
+        self._asked: tuple[dist.Work, torch.Tensor] | None = None
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why this rank itself wants to stop, if it does."""
+        return self._signal.failure
+
+    def poll(self) -> bool:
+        """Whether all ranks stop now (collective).
+
+        The answer is that of the poll before, whose sum has come in the meantime: nobody waits.
+        """
+        before = self._asked
+        self._asked = self._ask()
+        return before is not None and self._answer(*before)
+
+    def agree(self) -> bool:
+        """Whether a rank was told to stop up to now (collective; waits for the slowest rank)."""
+        return self._answer(*self._ask())
+
+    def _ask(self) -> "tuple[dist.Work, torch.Tensor]":
+        import torch
+        import torch.distributed as dist
+
+        flag = torch.tensor([float(self._signal.received)])
+        work = dist.all_reduce(flag, group=self._group, async_op=True)
+        assert work is not None
+        return work, flag
+
+    def _answer(self, work: "dist.Work", flag: "torch.Tensor") -> bool:
+        work.wait()
+        return bool(flag.item())

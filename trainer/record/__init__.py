@@ -1,0 +1,5 @@
+"""What a run leaves on disk.
+
+- `run_folder`: whose folder it is, and what lies in it.
+- `checkpoint`: written, found, read. `meta`: what one says beside the tensors.
+"""

@@ -1,0 +1,118 @@
+"""What a checkpoint says beside its tensors: `meta.json`, which has a checksum of itself."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.description import ModelDescription, description_from_tree
+from trainer.events import Evaluated, LogMark
+
+FORMAT = 2
+"""Version of the layout. Format 1, without a checksum of `meta.json`, is read too."""
+
+Tree = dict[str, Any]
+"""What `meta.json` holds; `parse` gives it types."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; the message says what is left and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunProgress:
+    """How far a run is: all the loader state that a checkpoint needs."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    """Optimizer steps done in `epoch`."""
+    step: int = 0
+    """Optimizer steps done in the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What a run has cost so far, over all its processes, as rank 0 sees it."""
+
+    images: int = 0
+    """Training images, over all ranks."""
+    train_s: float = 0.0
+    """Seconds in optimizer steps, waiting for data included."""
+    wait_s: float = 0.0
+    """Seconds of these in which the slowest rank waited for data."""
+    wall_s: float = 0.0
+    """Seconds in all, up to the last save."""
+
+    @property
+    def images_per_s(self) -> float:
+        """Training throughput."""
+        return self.images / self.train_s if self.train_s else 0.0
+
+    def since(self, earlier: "Tally") -> "Tally":
+        """The difference to an earlier tally of the same run."""
+        names = ("images", "train_s", "wait_s", "wall_s")
+        return Tally(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meta:
+    """What `meta.json` says beside the tensors."""
+
+    progress: RunProgress
+    results_fingerprint: str
+    """Of the recipe (`Recipe.results_fingerprint`)."""
+    data_fingerprint: str
+    """Of the training data: number of images and class names."""
+    tally: Tally
+    evaluated: Evaluated | None = None
+    """The evaluation just before the checkpoint; of the EMA weights if there are any."""
+    log: LogMark | None = None
+    """Where the log of the run stood; None in format 1."""
+    environment: dict[str, str | int] = field(default_factory=dict)
+    """World size, ZeRO stage, versions, commit: for the reader, not for resuming."""
+    model: ModelDescription | None = None
+    """What the weights are of; None in checkpoints from before it was written."""
+
+
+def read_tree(path: Path) -> Tree:
+    """Contents of `meta.json` in a checkpoint folder, whose checksum holds.
+
+    Raises:
+        CheckpointError: if it has another format.
+        OSError, ValueError, KeyError, TypeError: if it is damaged.
+    """
+    tree = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    if "sha256" in tree:
+        if tree.pop("sha256") != digest(tree):
+            raise ValueError("it does not have its sha256")
+    elif tree["format"] != 1:
+        raise ValueError("it has no sha256")
+    if tree["format"] not in (1, FORMAT):
+        raise CheckpointError(
+            f"{path}: format {tree['format']}, and this version reads format {FORMAT};"
+            " use the version that wrote it"
+        )
+    return tree
+
+
+def digest(tree: Tree) -> str:
+    """SHA-256 of a tree without its `sha256`."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def parse(tree: Tree) -> Meta:
+    """Give the contents of a `meta.json` types.
+
+    Raises:
+        KeyError, TypeError: if something is missing or too much.
+    """
+    names = ("results_fingerprint", "data_fingerprint", "environment")
+    return Meta(
+        progress=RunProgress(**tree["progress"]),
+        tally=Tally(**tree["tally"]),
+        evaluated=Evaluated(**tree["evaluated"]) if tree["evaluated"] else None,
+        model=description_from_tree(tree["model"]) if tree.get("model") else None,
+        log=LogMark(**tree["log"]) if tree.get("log") else None,
+        **{name: tree[name] for name in names},
+    )
