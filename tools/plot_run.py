@@ -1,19 +1,28 @@
-"""Draw a run's loss, accuracy, learning rate and throughput from its `metrics.jsonl`.
+"""Draw the loss, accuracy, learning rate and throughput of a run, or of several in one picture.
 
-python tools/plot_run.py runs/quickstart        # writes runs/quickstart/curves.png
+    python tools/plot_run.py runs/quickstart                          # runs/quickstart/curves.png
+    python tools/plot_run.py runs/a runs/b --output comparison.png
+
+The loss is smoothed, with what was measured pale beneath it. Bars at the accuracy are its standard
+deviation, were other images drawn for validation. Exit codes: 0 drawn; 2 there is nothing to draw.
 """
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
+from pipeline.errors import DataError
+from tools.cli import exits
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
+if TYPE_CHECKING:  # matplotlib takes long to import, and mistakes are told before
+    from matplotlib.axes import Axes
 
 Row = dict[str, float]
+_PARTS = 50
+"""A smoothed value is the mean over about this part of the run."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,51 +30,95 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--output", type=Path, help="picture; by default RUN/curves.png")
     arguments = parser.parse_args(argv)
-    metrics = arguments.run / "metrics.jsonl"
-    if not metrics.exists():
-        parser.error(f"{metrics} does not exist; give the folder of a run, such as runs/quickstart")
-    output = arguments.output or arguments.run / "curves.png"
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    draw(rows, output, title=arguments.run.name)
+    try:
+        if len(arguments.runs) > 1 and arguments.output is None:
+            raise DataError("--output: name the picture, where it shows several runs")
+        events = {run.name: read_events(run) for run in arguments.runs}
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exits.BAD_INPUT
+    output = arguments.output or arguments.runs[0] / "curves.png"
+    draw(events, output)
     print(f"curves: {output}")
-    return 0
+    return exits.COMPLETE
 
 
-def draw(rows: list[Row], output: Path, *, title: str) -> None:
-    """Draw the events of a run, in the order of `metrics.jsonl`, as a PNG."""
-    steps = [row for row in rows if row["event"] == "step"]
+def read_events(run: Path) -> list[Row]:
+    """The events of a run's log, in their order.
+
+    Raises:
+        DataError: if there is no log, or no step in it.
+    """
+    metrics = run / "metrics.jsonl"
+    if not metrics.exists():
+        raise DataError(
+            f"{metrics} does not exist; give the folder of a run, such as runs/quickstart"
+        )
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    # A last line without its end is being written, or was torn by a kill.
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    if not any(row["event"] == "step" for row in rows):
+        raise DataError(f"{metrics}: no step is logged yet; wait for the first (run.log_every)")
+    return rows
+
+
+def draw(runs: dict[str, list[Row]], output: Path) -> None:
+    """Draw the events of runs, by their names, in the order of `metrics.jsonl`, as a picture."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    figure.suptitle(title)
-    _line(axes[0, 0], steps, "loss", "training loss")
-    _accuracy(axes[0, 1], [row for row in rows if row["event"] == "eval"])
-    _line(axes[1, 0], steps, "lr", "learning rate")
-    _line(axes[1, 1], steps, "images_per_s", "training images / s")
-    for axis in axes.flat:
-        axis.set_xlabel("optimizer step")
+    figure.suptitle(", ".join(runs))
+    for number, (name, rows) in enumerate(runs.items()):
+        steps = [row for row in rows if row["event"] == "step"]
+        color, label = f"C{number}", name if len(runs) > 1 else ""
+        _line(axes[0, 0], steps, "loss", color, smooth=True)
+        _accuracy(axes[0, 1], [row for row in rows if row["event"] == "eval"], color, label)
+        _line(axes[1, 0], steps, "lr", color)
+        _line(axes[1, 1], steps, "images_per_s", color, smooth=True)
+    titles = ("training loss", "top-1, %", "learning rate", "training images / s")
+    for axis, title in zip(axes.flat, titles, strict=True):
+        axis.set(xlabel="optimizer step", ylabel=title)
         axis.grid(alpha=0.3)
+    axes[1, 1].set_ylim(bottom=0)
+    if axes[0, 1].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2)
+    else:
+        axes[0, 1].text(0.5, 0.5, "not evaluated yet", transform=axes[0, 1].transAxes, ha="center")
     figure.savefig(output, dpi=110)
     plt.close(figure)
 
 
-def _line(axis: Axes, steps: list[Row], key: str, label: str) -> None:
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Means over a window around each value, which is cut at the ends."""
+    half = len(values) // (2 * _PARTS)
+    windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def _line(axis: "Axes", steps: list[Row], key: str, color: str, *, smooth: bool = False) -> None:
     shown = [row for row in steps if row[key] is not None]
-    axis.plot([row["step"] for row in shown], [row[key] for row in shown])
-    axis.set_ylabel(label)
-    axis.set_ylim(bottom=0)
+    x, y = [row["step"] for row in shown], [row[key] for row in shown]
+    if smooth:
+        axis.plot(x, y, color=color, alpha=0.25, linewidth=1)
+    axis.plot(x, smoothed(y) if smooth else y, color=color)
 
 
-def _accuracy(axis: Axes, evaluations: list[Row]) -> None:
-    for is_ema, label in ((False, "weights"), (True, "EMA weights")):
+def _accuracy(axis: "Axes", evaluations: list[Row], color: str, run: str) -> None:
+    for is_ema, weights, style in ((False, "weights", "--"), (True, "EMA weights", "-")):
         rows = [row for row in evaluations if row["ema"] == is_ema]
-        if rows:
-            best = max(row["top1"] for row in rows)
-            x, y = [row["step"] for row in rows], [row["top1"] for row in rows]
-            axis.plot(x, y, marker="o", label=f"{label} (best {best:.2f} %)")
-            axis.legend()
-    axis.set_ylabel("top-1, %")
+        if not rows:
+            continue
+        best = max(row["top1"] for row in rows)
+        x, y = [row["step"] for row in rows], [row["top1"] for row in rows]
+        bars = [(row["top1"] * (100 - row["top1"]) / row["count"]) ** 0.5 for row in rows]
+        label = f"{run + ', ' if run else ''}{weights}: best {best:.2f} %, last {y[-1]:.2f} %"
+        axis.errorbar(x, y, bars, marker=".", linestyle=style, color=color, label=label, capsize=2)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
-"""Say in a few lines how a run went, where its files are, and what comes next.
+"""Say in a few lines how a run went, or how far it is, where its files are, and what comes next.
 
-python tools/report_run.py runs/quickstart
+    python tools/report_run.py runs/quickstart
+    python tools/report_run.py runs/quickstart --json
+
+Exit codes: 0 told, also of a run that is not complete; 2 there is no such run.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-NEXT = """\
-ImageNet, with train/ and val/ in /imagenet, works the same way:
-  python tools/make_shards.py /imagenet
-  deepspeed launch.py --config configs/dynamixer_l.yaml"""
+from pipeline.errors import DataError
+from tools.cli import exits
+
+Row = dict[str, str | int | float | None]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,16 +26,77 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="folder of a run")
-    run: Path = parser.parse_args(argv).run
-    path = run / "summary.json"
+    parser.add_argument("--json", action="store_true", help="print the state as JSON, for scripts")
+    arguments = parser.parse_args(argv)
+    run: Path = arguments.run
+    try:
+        state = read_state(run)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exits.BAD_INPUT
+    if arguments.json:
+        print(json.dumps(state))
+        return exits.COMPLETE
+    console = Console(highlight=False)
+    console.print(_table(run, state))
+    console.print("\n".join(_next(run, state)), soft_wrap=True)
+    return exits.COMPLETE
+
+
+def read_state(run: Path) -> Row:
+    """What the files of a run say of it: `summary.json`, or else the last events of its log.
+
+    Raises:
+        DataError: if there is no run.
+    """
+    if not run.is_dir():
+        others = [p.parent.name for p in run.parent.glob("*/recipe.yaml")]
+        known = f"; {run.parent} has {', '.join(sorted(others))}" if others else ""
+        raise DataError(f"{run}: there is no such run{known}")
+    if not (run / "recipe.yaml").exists():
+        raise DataError(f"{run}: not the folder of a run: there is no recipe.yaml in it")
+    summary = run / "summary.json"
+    if summary.exists():
+        return {"state": "complete", **json.loads(summary.read_text(encoding="utf-8"))}
+    events = _events(run / "metrics.jsonl")
+    state: Row = {"state": "not complete", "steps": 0}
+    for event in events:
+        if event["event"] == "step":
+            names = ("epoch", "loss", "images_per_s")
+            state |= {"steps": event["step"], **{name: event[name] for name in names}}
+        elif event["event"] == "eval":
+            state |= {name: event[name] for name in ("top1", "top5", "count")}
+        elif event["event"] == "save":
+            state |= {"saved_step": event["step"]}
+    return state
+
+
+def _events(path: Path) -> list[Row]:
     if not path.exists():
-        parser.error(f"{path} does not exist: the run is not complete; start it again to go on")
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    table = Table(title=f"{run.name}: complete", show_header=False)
-    table.add_row("top-1", f"{summary['top1']:.2f} % of {summary['count']} images")
-    table.add_row("training speed", f"{summary['images_per_s']:,.0f} images/s")
-    table.add_row("waiting for data", f"{100 * summary['data_wait_fraction']:.1f} % of training")
-    table.add_row("time", f"{summary['wall_s']:.0f} s for {summary['epochs']} epochs")
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    # A last line without its end is being written, or was torn by a kill.
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _table(run: Path, state: Row) -> Table:
+    table = Table(title=f"{run.name}: {state['state']}", show_header=False)
+    if "top1" in state:
+        table.add_row("top-1", f"{state['top1']:.2f} % of {state['count']:,} images")
+    if state["state"] == "complete":
+        table.add_row("training speed", f"{state['images_per_s']:,.0f} images/s")
+        waiting = float(state["data_wait_fraction"] or 0)
+        table.add_row("waiting for data", f"{100 * waiting:.1f} % of training")
+        table.add_row("time", f"{state['wall_s']:,.0f} s for {state['epochs']} epochs")
+    elif state["steps"]:
+        loss = "not finite" if state["loss"] is None else f"{state['loss']:.4f}"
+        table.add_row("done", f"{state['steps']:,} steps, in epoch {state['epoch']} (from 0)")
+        table.add_row("loss", loss)
+        table.add_row("training speed", f"{state['images_per_s']:,.0f} images/s")
+    else:
+        table.add_row("done", "nothing is logged yet")
+    if "saved_step" in state:
+        table.add_row("newest checkpoint", f"of step {state['saved_step']:,}")
     for name, what in (
         ("batch.png", "a batch as the model sees it"),
         ("curves.png", "loss and accuracy"),
@@ -41,10 +106,20 @@ def main(argv: list[str] | None = None) -> int:
     ):
         if (run / name).exists():
             table.add_row(str(run / name), what)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(NEXT)
-    return 0
+    return table
+
+
+def _next(run: Path, state: Row) -> list[str]:
+    if state["state"] != "complete":
+        return [
+            "To go on:",
+            f"  deepspeed launch.py --config {run / 'recipe.yaml'}",
+        ]
+    return [
+        "What comes next:",
+        f"  python tools/validate.py {run} --per-class {run / 'classes.csv'}",
+        f"  python tools/export_weights.py {run} --format hub --output {run.name}",
+    ]
 
 
 if __name__ == "__main__":

@@ -371,4 +371,4 @@ def test_curves_and_report_of_a_run(undisturbed, capsys):
     assert report_run.main([str(folder)]) == 0
     report = capsys.readouterr().out
     assert "of 360 images" in report
-    assert "deepspeed launch.py --config configs/dynamixer_l.yaml" in report
+    assert f"python tools/validate.py {folder}" in report
