@@ -38,7 +38,7 @@ class GlobalFilter(PositionIndexed):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Make the transforms, where the weights are; see timm's `reinit_non_persistent_buffers`."""
+        """Make the transforms where the weights are (timm: `reinit_non_persistent_buffers`)."""
         weight = self.complex_weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
         for name, matrix in transforms(*self.grid).items():
