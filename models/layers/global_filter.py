@@ -35,20 +35,14 @@ class GlobalFilter(PositionIndexed):
         self.grid = grid
         columns = grid[1] // 2 + 1
         self.complex_weight = nn.Parameter(torch.randn(grid[0], columns, dim, 2) * 0.02)
-        for name, matrix in self._matrices().items():
-            self.register_buffer(name, matrix, persistent=False)
-
-    def _matrices(self) -> dict[str, Tensor]:
-        """The transforms, in at least float32, where the weights are."""
-        weight = self.complex_weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        matrices = transforms(*self.grid)
-        return {key: matrix.to(weight.device, dtype) for key, matrix in matrices.items()}
+        self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Restore what `to_empty` leaves undefined; see timm's `reinit_non_persistent_buffers`."""
-        for name, matrix in self._matrices().items():
-            self.register_buffer(name, matrix, persistent=False)
+        """Make the transforms where the weights are (timm: `reinit_non_persistent_buffers`)."""
+        weight = self.complex_weight
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        for name, matrix in transforms(*self.grid).items():
+            self.register_buffer(name, matrix.to(weight.device, dtype), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """As any module; but a change of precision makes the transforms anew, not rounded twice."""
