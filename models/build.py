@@ -28,6 +28,10 @@ class TimmModel(Protocol):
         """Put a fresh classifier on."""
         ...
 
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        ...
+
     def group_matcher(self) -> dict[str, object]:
         """Patterns that sort parameter names into layers."""
         ...
@@ -154,6 +158,12 @@ def compile_in_place(model: nn.Module, *, blocks: bool) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in _blocks(model) if blocks else [model]:
         module.compile()
+
+
+def layer_ids(model: nn.Module) -> dict[str, int]:
+    """The layer of each parameter by name, from 0 at the stem; the classifier is in the last."""
+    matcher = cast("TimmModel", model).group_matcher()
+    return cast("dict[str, int]", group_parameters(model, matcher, reverse=True))
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.storage.files import file_sha256, sync
 from trainer.events import Evaluated
-from trainer.zero_state import MOMENTS, TrainingState
+from trainer.zero_state import TrainingState
 
 FORMAT = 1
 """Version of the layout; a reader refuses any other."""
@@ -165,10 +165,9 @@ def read(path: Path) -> tuple[TrainingState, Meta]:
     )
     if "optimizer.safetensors" in tree["files"]:
         flat = load_file(path / "optimizer.safetensors")
-        state.moments = {key: {} for key in MOMENTS}
         for name, tensor in flat.items():
             key, parameter = name.split("/", 1)
-            state.moments[key][parameter] = tensor
+            state.moments.setdefault(key, {})[parameter] = tensor
     return state, read_meta(path)
 
 

@@ -14,6 +14,7 @@ from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
 from trainer.optim import build_optimizer
+from trainer.parameter_groups import frozen_norms, parameter_groups
 from trainer.recipe import BatchPlan, Recipe
 
 
@@ -105,7 +106,7 @@ class Engine:
         check_trainable(model, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
-            optimizer=build_optimizer(model, recipe.optim),
+            optimizer=build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim),
             config=deepspeed_config(recipe, plan, cuda=torch.cuda.is_available()),
         )
         self.module = model
@@ -127,6 +128,8 @@ class Engine:
     def train(self) -> None:
         """Switch to training mode."""
         self.deepspeed.train()
+        for norm in frozen_norms(self.module):
+            norm.eval()
 
     def eval(self) -> None:
         """Switch to evaluation mode; averages the buffers over ranks first."""
@@ -144,7 +147,7 @@ class Engine:
     def step(self, lr: float) -> None:
         """End a micro-batch; the last one of an accumulation updates the weights at rate `lr`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         if self.stage == 0 and self.deepspeed.is_gradient_accumulation_boundary():
             gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
             self._norm_at_stage_0 = torch.nn.utils.get_total_norm(gradients)
