@@ -136,7 +136,7 @@ def _spec(recipe: Recipe, num_classes: int) -> InputSpec:
         model = build_model(
             recipe.model.name, num_classes=num_classes, img_size=recipe.model.img_size
         )
-    return input_spec(model)
+    return input_spec(model, recipe.data)
 
 
 if __name__ == "__main__":

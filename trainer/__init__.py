@@ -5,6 +5,7 @@
 - `assembly`: the parts of a run, put together.
 - `loop`: steps, evaluations, saves.
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
-- `schedule`, `optim`, `loss`, `ema`, `metrics`: one part of an optimizer step each.
+- `schedule`, `optim`, `optimizer_names`, `parameter_groups`, `loss`, `distillation`, `ema`,
+  `metrics`: one part of an optimizer step each. `initial_weights`: what a run starts from.
 - `checkpoint`, `run_folder`: what a run leaves on disk. `events`: what it says of itself.
 """

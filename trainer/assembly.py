@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import subprocess
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
 from pipeline.loaders.build import build_loader
 from trainer import checkpoint
+from trainer.distillation import build_criterion
 from trainer.engine import Engine, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard
+from trainer.initial_weights import load_weights
 from trainer.input_spec import input_spec
 from trainer.loop import Job, Trainer
+from trainer.parameter_groups import freeze
 from trainer.recipe import BatchPlan, Recipe
 from trainer.run_folder import RunFolder
 from trainer.world import StopAgreement, StopSignal, World, on_main, share_cores
@@ -38,6 +42,8 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> bool:
         TrainingError: a loss that is not finite.
     """
     share_cores(world)
+    if recipe.run.max_hours:
+        stop.deadline = time.monotonic() + 3600 * recipe.run.max_hours
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
     sources = open_splits(recipe.data)
     with ExitStack() as stack:
@@ -94,7 +100,7 @@ def _assemble(
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
     check_trainable(model, recipe, world.device)
-    spec = input_spec(model)
+    spec = input_spec(model, recipe.data)
     train, evaluation = (
         stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
         for source, training in zip(sources, (True, False), strict=True)
@@ -103,6 +109,9 @@ def _assemble(
     step = checkpoint.read_meta(latest).progress.step if latest else 0
     total = train.batches_per_epoch // plan.accumulation * recipe.schedule.total_epochs
     sinks = _sinks(folder, stack, done=step, total=total) if world.is_main else []
+    if recipe.model.init_from and latest is None:
+        load_weights(model, recipe.model.init_from, name=recipe.model.name, key="model.init_from")
+    freeze(model, recipe.model.freeze)
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks")
@@ -115,6 +124,9 @@ def _assemble(
         train=train,
         evaluation=evaluation,
         transform=transform,
+        criterion=build_criterion(
+            recipe, spec=spec, num_classes=_num_classes(recipe, sources), device=world.device
+        ),
         emit=Fanout(sinks),
         stop=StopAgreement(stop, world.device),
         checkpoints=folder.checkpoints,

@@ -23,7 +23,6 @@ from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
 from trainer.ema import Ema
 from trainer.engine import Engine
 from trainer.events import Evaluated, Event, Note, Saved, Step
-from trainer.loss import soft_target_cross_entropy
 from trainer.metrics import Accuracy
 from trainer.recipe import BatchPlan, Recipe
 from trainer.schedule import lr_at
@@ -56,6 +55,8 @@ class Job:
     train: Loader
     evaluation: Loader
     transform: Transform
+    criterion: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """The loss of images (B, 3, H, W), logits (B, K) and targets (B, K)."""
     emit: Callable[[Event], None]
     stop: StopAgreement
     checkpoints: Path
@@ -75,8 +76,8 @@ class Trainer:
     def __init__(self, job: Job, engine: Engine) -> None:
         self._job = job
         self._engine = engine
-        decay = job.recipe.ema.decay
-        self._ema = Ema(engine, decay) if decay > 0 else None
+        ema = job.recipe.ema
+        self._ema = Ema(engine, ema.decay, warmup=ema.warmup) if ema.decay > 0 else None
         self._steps_per_epoch = job.train.batches_per_epoch // job.plan.accumulation
         self._started = time.perf_counter()
         self._loss = torch.zeros((), device=engine.device)
@@ -111,8 +112,8 @@ class Trainer:
 
     def fit(self) -> bool:
         """Train to the end of the recipe; False if told to stop before (progress is saved)."""
-        total = self._job.recipe.schedule.total_epochs
-        while self.progress.epoch < total:
+        total, patience = self._job.recipe.schedule.total_epochs, self._job.recipe.run.patience
+        while self.progress.epoch < total and not self.progress.is_stale(patience):
             if not self._train_epoch() or not self._end_epoch():
                 return False
         return self.result is not None or self._evaluate()
@@ -148,12 +149,12 @@ class Trainer:
             self.tally.wait_s += time.perf_counter() - asked
             images, targets = job.transform.train(batch, self.progress.epoch)
             torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
-            loss = soft_target_cross_entropy(self._engine.forward(images), targets)
+            loss = job.criterion(images, self._engine.forward(images), targets)
             self._engine.backward(loss)
             self._engine.step(lr)
             self._loss += loss.detach() / job.plan.accumulation
         if self._ema is not None:
-            self._ema.update()
+            self._ema.update(step)
         self.tally.images += job.recipe.batch.global_size
         self.tally.train_s += time.perf_counter() - began
 
@@ -168,7 +169,11 @@ class Trainer:
                 self._stop()
                 return False
             evaluated = self.result
-        self.progress = RunProgress(epoch=epoch, step=self.progress.step)
+        self.progress = self.progress.after_epoch(evaluated)
+        if self.progress.is_stale(run.patience):
+            text = f"complete: {run.patience} evaluations in a row without a better top-1"
+            self._job.emit(Note(step=self.progress.step, text=text))
+            is_last = True
         if is_last or epoch % run.save_every == 0:
             self._save(evaluated=evaluated)
         return True

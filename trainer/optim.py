@@ -128,7 +128,7 @@ def _construct(groups: list[dict[str, object]], config: OptimConfig) -> "torch.o
         assert config.eps is not None
         betas = (config.betas[0], config.betas[1])
         return AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
-    from timm.optim import create_optimizer_v2
+    from timm.optim._optim_factory import create_optimizer_v2
 
     given = {"betas": config.betas, "eps": config.eps, "momentum": config.momentum}
     return create_optimizer_v2(

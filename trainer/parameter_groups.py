@@ -22,7 +22,9 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
     exempt = getattr(model, "no_weight_decay", set)()
     scales = lr_scales(model, config)
     names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    check_patterns("optim.no_decay", config.no_decay, [name for name, _ in model.named_parameters()])
+    check_patterns(
+        "optim.no_decay", config.no_decay, [name for name, _ in model.named_parameters()]
+    )
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name in names:
         weight = model.get_parameter(name)
@@ -30,11 +32,13 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
         spared = spared or any(fnmatchcase(name, pattern) for pattern in config.no_decay)
         key = (spared and not config.decay_all, scales.get(name, 1.0))
         groups.setdefault(key, []).append(weight)
-    return [
-        {"params": weights, "weight_decay": 0.0 if spared else config.weight_decay}
-        | ({"lr_scale": scale} if scale != 1.0 else {})
-        for (spared, scale), weights in sorted(groups.items(), key=lambda item: item[0])
-    ]
+    built: list[dict[str, object]] = []
+    for (spared, scale), weights in sorted(groups.items(), key=lambda item: item[0]):
+        decay = 0.0 if spared else config.weight_decay
+        built.append({"params": weights, "weight_decay": decay})
+        if scale != 1.0:
+            built[-1]["lr_scale"] = scale
+    return built
 
 
 def lr_scales(model: nn.Module, config: OptimConfig) -> dict[str, float]:

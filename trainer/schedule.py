@@ -61,9 +61,7 @@ class ScheduleConfig:
         if self.shape != "wsd" and self.decay_epochs:
             raise ValueError(f"decay_epochs has no effect with shape {self.shape}; use shape wsd")
         if self.shape == "constant" and (self.min_lr or self.cooldown_epochs):
-            raise ValueError(
-                "shape constant never leaves lr: leave min_lr and cooldown_epochs out"
-            )
+            raise ValueError("shape constant never leaves lr: leave min_lr and cooldown_epochs out")
 
     @property
     def total_epochs(self) -> int:

@@ -4,10 +4,12 @@ The same script runs under the deepspeed launcher, torchrun, srun and plain `pyt
 fills in what torch.distributed needs where the launcher has not.
 """
 
+import math
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +123,23 @@ def on_main(action: Callable[[], T]) -> T:
 
 
 class StopSignal:
-    """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once."""
+    """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once.
+
+    Attributes:
+        received: whether one came.
+        deadline: when to stop without one, in seconds of `time.monotonic`.
+    """
 
     def __init__(self) -> None:
         self.received = False
+        self.deadline = math.inf
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._remember)
+
+    @property
+    def due(self) -> bool:
+        """Whether to save and stop."""
+        return self.received or time.monotonic() >= self.deadline
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = True
@@ -150,6 +163,6 @@ class StopAgreement:
         has just been enqueued.
         """
         before = self._flag
-        self._flag = torch.tensor([float(self._signal.received)], device=before.device)
+        self._flag = torch.tensor([float(self._signal.due)], device=before.device)
         dist.all_reduce(self._flag)
         return bool((self._flag if before.device.type == "cpu" else before).item())

@@ -1,8 +1,8 @@
 """YAML files and dotted overrides -> a typed, frozen configuration, or an error in words.
 
-One tree is built first (the file over its `base`, then overrides), checked for unknown keys, and then validated as a
-whole, so that every mistake is reported at once. Sections raise plain `ValueError`s; the path of
-the section is put in front here, so no section knows where it is mounted.
+One tree is built first (the file over its `base`, then overrides), checked for unknown keys, and
+then validated as a whole, so that every mistake is reported at once. Sections raise plain
+`ValueError`s; the path of the section is put in front here, so none knows where it is mounted.
 """
 
 import dataclasses

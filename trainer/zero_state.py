@@ -133,26 +133,38 @@ def scatter_weights(engine: Engine, weights: dict[str, Tensor]) -> None:
 def scatter_moments(engine: Engine, state: TrainingState) -> None:
     """Put the optimizer's moments and the loss scale into a fresh engine (collective)."""
     if state.moments or state.optimizer_step:
-        named = list(_parameters(engine.module))
-        if engine.stage == 0:
-            for name, parameter in named:
-                engine.optimizer.state[parameter] = _entry(engine, state, name, parameter)
-        else:
-            for master in flat_masters(engine):
-                engine.optimizer.state[master] = _entry(engine, state, named[0][0], master)
-            _link_moments(engine)
-            for key, moment in state.moments.items():
-                for name, parameter in named:
-                    if name in moment and moment[name].ndim:
-                        value = moment[name].to(engine.device)
-                        safe_set_full_optimizer_state(parameter, value, key)
+        _make_entries(engine, state)
+        _fill_shards(engine, state)
         for key in GROUP_NUMBERS & state.moments.keys():
-            for group in engine.optimizer.param_groups:
-                if "" in state.moments[key]:
+            if "" in state.moments[key]:
+                for group in engine.optimizer.param_groups:
                     group[key] = _as_it_was(state.moments[key][""])
     scaler = getattr(engine.zero, "loss_scaler", None)
     for name, value in state.loss_scaler.items():
         setattr(scaler, name, value if name == "cur_scale" else int(value))
+
+
+def _make_entries(engine: Engine, state: TrainingState) -> None:
+    """Give the optimizer its state at stage 0, and above it with zeros for what is sharded."""
+    named = list(_parameters(engine.module))
+    if engine.stage == 0:
+        for name, parameter in named:
+            engine.optimizer.state[parameter] = _entry(engine, state, name, parameter)
+    else:
+        for master in flat_masters(engine):
+            engine.optimizer.state[master] = _entry(engine, state, named[0][0], master)
+
+
+def _fill_shards(engine: Engine, state: TrainingState) -> None:
+    """Put whole moments into the shards of each rank (collective)."""
+    if engine.stage == 0:
+        return
+    _link_moments(engine)
+    for key, moment in state.moments.items():
+        for name, parameter in _parameters(engine.module):
+            if name in moment and moment[name].ndim:
+                value = moment[name].to(engine.device)
+                safe_set_full_optimizer_state(parameter, value, key)
 
 
 def _entry(

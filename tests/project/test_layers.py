@@ -26,7 +26,9 @@ LEVELS = {
     "trainer.zero_state": 8,
     "trainer.ema": 9,
     "trainer.checkpoint": 9,
+    "trainer.initial_weights": 10,
     "trainer.loop": 10,
+    "trainer.distillation": 10,
     "trainer.assembly": 11,
     "launch": 12,
     # Above the trainer, so that training cannot import what prepares data.
@@ -47,7 +49,7 @@ OWNERS = {
     "ffcv": ("pipeline.prepare.writers.ffcv_library",),
     "fsspec": ("pipeline.storage.remote",),
     "ray": ("pipeline.prepare.conversion.ray_executor",),
-    "timm": ("models", "pipeline.augment.reference_operations"),
+    "timm": ("models", "trainer.optim", "pipeline.augment.reference_operations"),
     "tensorboard": ("trainer.events",),
     "yaml": ("trainer.yaml_config",),
     "pydantic": ("trainer.yaml_config",),

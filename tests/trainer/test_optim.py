@@ -3,7 +3,8 @@
 import pytest
 
 from models.build import build_model
-from trainer.optim import OptimConfig, parameter_groups
+from trainer.optim import OptimConfig
+from trainer.parameter_groups import parameter_groups
 
 
 @pytest.mark.parametrize("name", ["dynamixer_nano", "amixer_deit_s"])
