@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import timm
 import torch
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-import models  # noqa: F401  registers the names
+import models
 from benchmarks.model_cost import macs, parameters, peak_of, products
 from models.build import compile_in_place
 
@@ -34,11 +34,8 @@ Step = Callable[[], None]
 VARIANTS = ("plain", "ours", "whole", "blocks")
 
 PLAIN_MODULES = {
-    "models.dynamixer": "benchmarks.plain.dynamixer",
-    "models.vip": "benchmarks.plain.vip",
-    "models.amixer": "benchmarks.plain.amixer",
+    **{f"models.{family}": f"benchmarks.plain.{family}" for family in models.FAMILIES},
     "models.amixer_windowed": "benchmarks.plain.amixer",
-    "models.splitmixer": "benchmarks.plain.splitmixer",
 }
 
 PRODUCT_OPS = {
@@ -61,22 +58,29 @@ class Settings:
 
 def input_size(name: str) -> tuple[int, int, int]:
     """(channels, height, width) that the variant is made for."""
-    config = timm.get_pretrained_cfg(name)
+    config = timm.get_pretrained_cfg(models.resolve(name)[0])
     assert config is not None
     return config.input_size
 
 
 def make_ours(name: str) -> nn.Module:
-    """The registered model without stochastic depth, which the plain one has not."""
-    return timm.create_model(name, drop_path_rate=0.0)
+    """The registered model without stochastic depth and dropout, which the plain one has not."""
+    name, arguments = models.resolve(name)
+    create = cast("Callable[..., nn.Module]", timm.create_model)
+    model = create(name, drop_path_rate=0.0, **arguments)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
 
 
 def make_plain(name: str) -> nn.Module:
     """The transcription of the same variant; a model that is timm's own defines itself."""
+    name, arguments = models.resolve(name)
     source = timm.model_entrypoint(name).__module__
     if source not in PLAIN_MODULES:
         return timm.create_model(name)
-    return importlib.import_module(PLAIN_MODULES[source]).plain(name)
+    return importlib.import_module(PLAIN_MODULES[source]).plain(name, **arguments)
 
 
 def measure(name: str, mode: Mode, settings: Settings) -> dict[str, object]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 import models
 from benchmarks.machine import machine
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--batch-size: nothing is timed without --throughput; add it or leave it out")
     if arguments.write and not arguments.write.is_dir():
         parser.error(f"--write: {arguments.write}: no such folder; make it first")
-    if unknown := sorted(set(arguments.names) - set(zoo())):
+    if unknown := sorted(n for n in arguments.names if models.resolve(n)[0] not in zoo()):
         parser.error(f"not in the zoo: {', '.join(unknown)}; it has {', '.join(zoo())}")
     rows, timed_on = [count(name) for name in arguments.names or zoo()], ""
     if arguments.throughput:
@@ -96,10 +97,12 @@ def zoo() -> list[str]:
 
 
 def count(name: str) -> Row:
-    """Count one model, without making its weights."""
+    """Count one model, by its name or its authors', without making its weights."""
+    registered, arguments = models.resolve(name)
+    name = name if arguments else registered
     size = input_size(name)
     with torch.device("meta"):
-        model = make_ours(name) if name in models.names() else make_plain(name)
+        model = _make(name)
     classes = model.get_submodule("head").get_parameter("weight").shape[0]
     multiply_adds = macs(lambda: make_plain(name), size)
     reported = REPORTED.get(name, Reported())
@@ -108,8 +111,7 @@ def count(name: str) -> Row:
 
 def speed(name: str, batch_size: int) -> float:
     """Images per second of wall-clock time, the best of five batches."""
-    model = make_ours(name).eval() if name in models.names() else make_plain(name).eval()
-    model = model.to(memory_format=torch.channels_last)
+    model = _make(name).eval().to(memory_format=torch.channels_last)
     images = torch.randn(batch_size, *input_size(name))
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []
@@ -119,6 +121,11 @@ def speed(name: str, batch_size: int) -> float:
             model(images)
             seconds.append(time.perf_counter() - started)
     return batch_size / min(seconds[1:])
+
+
+def _make(name: str) -> nn.Module:
+    is_ours = models.resolve(name)[0] in models.names()
+    return make_ours(name) if is_ours else make_plain(name)
 
 
 def markdown(rows: Sequence[Row], timed_on: str = "") -> str:

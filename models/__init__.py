@@ -1,16 +1,28 @@
 """The mixer families. `import models` registers them for `timm.create_model("dynamixer_s")`.
 
-- `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`: the families; each registers its
-  variants by `registry`. `layers`: what they are built of.
+- `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`, `lvvit`, `gfnet`, `convmlp`,
+  `eamlp`: the families; each registers its variants by `registry`. `layers`: what they are built
+  of.
 - `build`: a model by name, for an input size.
 - `checkpoints`, `checkpoint_files`: the authors' weights.
 """
 
 import importlib
+from collections.abc import Mapping
 
 import timm
 
-FAMILIES = ("dynamixer", "vip", "amixer", "amixer_windowed", "splitmixer")
+FAMILIES = (
+    "dynamixer",
+    "vip",
+    "amixer",
+    "amixer_windowed",
+    "splitmixer",
+    "lvvit",
+    "gfnet",
+    "convmlp",
+    "eamlp",
+)
 """Modules of this package that register models. A new family is added here and nowhere else."""
 
 
@@ -30,9 +42,28 @@ def _register(families: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(registered)
 
 
+def _authors_names(families: tuple[str, ...]) -> dict[str, tuple[str, Mapping[str, object]]]:
+    modules = [importlib.import_module(f"models.{family}") for family in families]
+    return {
+        theirs: ours
+        for module in modules
+        for theirs, ours in getattr(module, "AUTHORS_NAMES", {}).items()
+    }
+
+
 _NAMES = _register(FAMILIES)
+_AUTHORS_NAMES = _authors_names(FAMILIES)
 
 
 def names() -> tuple[str, ...]:
     """Names of all models that this package registers, family by family."""
     return _NAMES
+
+
+def resolve(name: str) -> tuple[str, Mapping[str, object]]:
+    """The registered name, and constructor arguments, of a model that its authors call `name`.
+
+    Any other name is returned as it is, without arguments. Authors' names are for checkpoints and
+    tables; they are not registered, because some of them are names of other models too.
+    """
+    return _AUTHORS_NAMES.get(name, (name, {}))

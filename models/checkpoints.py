@@ -19,6 +19,7 @@ from huggingface_hub import try_to_load_from_cache
 from timm.models.convmixer import ConvMixer
 from torch import nn
 
+import models
 from models import splitmixer
 from models.build import TimmModel, input_config, take_size, takes_size, unknown_variant
 from models.checkpoint_files import Stored, Weights, WeightsError
@@ -43,8 +44,8 @@ def convert(
 
     Args:
         stored: weights in any known layout.
-        name: the variant they are of; the numbers of classes (0 without a classifier) and of the
-            images' channels are read from them.
+        name: the variant they are of, by its name or by its authors'; the numbers of classes (0
+            without a classifier) and of the images' channels are read from them.
         img_size: of the model to make; None is the variant's own.
         arguments: of the model's constructor, where it was trained with others than the variant's.
 
@@ -55,10 +56,11 @@ def convert(
         WeightsError: if they are not of this model; it names the keys.
         ValueError: if there is no such model of this size.
     """
+    name, settings = models.resolve(name)
     if unknown := unknown_variant(name):
         raise WeightsError(unknown)
     size = None if img_size is None else as_pair(img_size)
-    wanted = dict(arguments)
+    wanted = {**settings, **arguments}
     if size is not None and takes_size(name):
         wanted["img_size"] = size
     create = cast("Callable[..., nn.Module]", timm.create_model)
@@ -152,8 +154,11 @@ def _timm_convmixer_name(key: str) -> str:
 
 def _image_channels(stored: Stored, model: nn.Module) -> int | None:
     """How many channels the images of a checkpoint have, None if as many as the model's."""
+    first_conv = cast("TimmModel", model).pretrained_cfg["first_conv"]
+    if first_conv is None:
+        return None
     weights = _family_filter(model)(stored.weights, model)
-    key = f"{cast('TimmModel', model).pretrained_cfg['first_conv']}.weight"
+    key = f"{first_conv}.weight"
     stem, ours = weights.get(key), model.state_dict()[key]
     if stem is None or stem.ndim != ours.ndim or stem.shape[1] == ours.shape[1]:
         return None

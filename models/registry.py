@@ -13,7 +13,7 @@ from models.layers.arguments import as_pair
 
 def default_cfg(
     *,
-    first_conv: str,
+    first_conv: str | None,
     input_size: tuple[int, int, int] = (3, 224, 224),
     num_classes: int = 1000,
     crop_pct: float = 0.9,
@@ -23,7 +23,7 @@ def default_cfg(
 ) -> dict[str, object]:
     """An entry of `default_cfgs`, timm's description of a model's input and head.
 
-    `first_conv` names the stem's convolution, which timm adapts to other `in_chans`;
+    `first_conv` names the stem's convolution, None if there is none;
     `fixed_input_size` says that the constructor takes `img_size` and the model that size only.
     """
     return {

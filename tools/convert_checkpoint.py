@@ -4,7 +4,7 @@
     python tools/convert_checkpoint.py FILE --model vip_s7 --img-size 256 --out vip_256.safetensors
 
 After `import models`, timm.create_model("dynamixer_s", checkpoint_path=OUT) loads the output.
-Read are files of timm's and of AMixer's training scripts, plain state_dicts and safetensors, in the
+Read are files of timm's and of DeiT's training scripts, plain state_dicts and safetensors, in the
 layouts of all families. The moving average is taken where there is one. Exit codes: 0 written;
 2 the file does not fit the model, or the output exists.
 """
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+import models
 from models.build import input_config
 from models.checkpoint_files import read_weights
 from models.checkpoints import convert
@@ -41,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         stored = read_weights(source, raw=arguments.raw)
         weights, model = convert(stored, arguments.model, img_size=size)
-        write(weights, output, model=arguments.model, entry=stored.entry)
+        write(weights, output, model=models.resolve(arguments.model)[0], entry=stored.entry)
     except (ValueError, OSError, SafetensorError) as error:
         return refuse(str(error))
     height, width = input_config(model).size
+    name, settings = models.resolve(arguments.model)
+    also = "".join(f" with {key}={value!r}" for key, value in settings.items())
     print(
-        f"{output}: {arguments.model}, {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"{output}: {name}{also}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{model.num_classes} classes, {height}x{width} pixels; "
         f"from {stored.entry or 'the weights'} of {source}"
     )
@@ -59,7 +62,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", type=Path, help="the checkpoint; it is only read")
-    parser.add_argument("--model", required=True, help="the variant that it was trained as")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="the variant that it was trained as, by its name or its authors'",
+    )
     parser.add_argument("--out", type=Path, help="default: FILE with the suffix .safetensors")
     parser.add_argument("--raw", action="store_true", help="the weights, not their moving average")
     parser.add_argument(

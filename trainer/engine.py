@@ -171,7 +171,9 @@ class Engine:
         """Give every rank the mean of the BatchNorm statistics, which DeepSpeed lets drift."""
         if dist.get_world_size() == 1:
             return
-        for buffer in self.module.buffers():
-            if buffer.is_floating_point():
+        # A buffer that is not saved is a function of the architecture: a mean would only round it.
+        saved = self.module.state_dict().keys()
+        for name, buffer in self.module.named_buffers():
+            if name in saved and buffer.is_floating_point():
                 dist.all_reduce(buffer)
                 buffer.div_(dist.get_world_size())

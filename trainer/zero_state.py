@@ -102,8 +102,12 @@ def gather_state(engine: Engine) -> TrainingState | None:
 
 @torch.no_grad()
 def gather_weights(engine: Engine) -> dict[str, Tensor]:
-    """Parameters from the masters, and buffers; filled on rank 0 only (collective)."""
+    """Parameters from the masters, and what does not learn; on rank 0 only (collective)."""
     weights = _gather(engine)
+    for name, parameter in _frozen(engine.module):
+        with deepspeed.zero.GatheredParameters([parameter], enabled=engine.stage == 3):
+            if dist.get_rank() == 0:
+                weights[name] = parameter.detach().to("cpu", copy=True)
     if dist.get_rank() == 0:
         persistent = engine.module.state_dict().keys()
         for name, buffer in engine.module.named_buffers():
@@ -114,15 +118,20 @@ def gather_weights(engine: Engine) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def scatter_weights(engine: Engine, weights: dict[str, Tensor]) -> None:
-    """Put whole weights and buffers into the masters and the working weights (collective)."""
-    for name, parameter in engine.module.named_parameters():
+    """Put what `gather_weights` gave into the masters and the working weights (collective)."""
+    for name, parameter in _parameters(engine.module):
         value = weights[name].to(engine.device)
-        if engine.stage != 0 and parameter.requires_grad:
-            safe_set_full_fp32_param(parameter, value)
-        elif engine.stage != 3:  # all at stage 0, the frozen ones at 1 and 2
+        if engine.stage == 0:
             parameter.copy_(value)
+        else:
+            safe_set_full_fp32_param(parameter, value)
+            if engine.stage == 3:
+                _copy_into_partition(parameter, value)
+    for name, parameter in _frozen(engine.module):
         if engine.stage == 3:
-            _copy_into_partition(parameter, value)
+            _copy_into_partition(parameter, weights[name])
+        else:
+            parameter.copy_(weights[name])
     refresh_weights(engine)
     for name, buffer in engine.module.named_buffers():
         if name in weights:
@@ -199,13 +208,18 @@ def _parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in module.named_parameters() if p.requires_grad)
 
 
+def _frozen(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that no optimizer has, such as a positional embedding that is a function."""
+    return ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
+
+
 def _gather(engine: Engine) -> dict[str, Tensor]:
-    """Parameters, the frozen ones too, whole, on rank 0's CPU (collective)."""
+    """Masters, whole, on rank 0's CPU (collective)."""
     whole: dict[str, Tensor] = {}
-    for name, parameter in engine.module.named_parameters():
+    for name, parameter in _parameters(engine.module):
         value = _full(engine, parameter, None)
         if dist.get_rank() == 0:
-            whole[name] = value.to("cpu", torch.float32, copy=True).contiguous()
+            whole[name] = value.to("cpu", copy=True).contiguous()
     return whole
 
 
@@ -245,22 +259,14 @@ def _take_common_step(moments: dict[str, dict[str, Tensor]]) -> float:
 
 
 def _full(engine: Engine, parameter: nn.Parameter, key: str | None) -> Tensor:
-    if key is None and (engine.stage == 0 or not parameter.requires_grad):
-        return _whole_weight(parameter)
+    if key is None and engine.stage == 0:
+        return parameter.detach()
     if key is None:
         value = safe_get_full_fp32_param(parameter)
     else:
         value = safe_get_full_optimizer_state(parameter, key)
     assert value is not None
     return value.detach().view(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def _whole_weight(parameter: nn.Parameter) -> Tensor:
-    """A weight that has no master, whole at any stage (collective at stage 3)."""
-    if not hasattr(parameter, "ds_shape"):
-        return parameter.detach()
-    with deepspeed.zero.GatheredParameters([parameter]):
-        return parameter.detach().clone()
 
 
 def _link_moments(engine: Engine) -> None:

@@ -6,5 +6,7 @@
 - `mixing_matrices`: DynaMixer's operation and those of its ablation.
 - `adaptive_mixing`, `amixer_windows`: AMixer's token mixer, and where its windows lie.
 - `channel_splits`: SplitMixer's channel mixers.
+- `attention`: to other tokens, or to memories. `global_filter`: GFNet's token mixer.
+- `token_classifier`: classifiers of a class token. `mix_token`: a box from another image.
 - `resampling`: weights of one token grid, brought to another.
 """

@@ -28,8 +28,20 @@ def check_stages(**values: Sequence[int]) -> None:
     """
     check_counts(**values)
     for name, value in values.items():
-        if not isinstance(value, Sequence):
-            raise ValueError(f"{name}: give a sequence, one number for each stage, got {value!r}")
+        _check_sequence(name, value)
+
+
+def check_matching(**values: Sequence[object]) -> None:
+    """See that arguments, given by name, are sequences of one number for each stage.
+
+    Raises:
+        ValueError: naming the arguments and their values.
+    """
+    for name, value in values.items():
+        _check_sequence(name, value)
+    if len({len(value) for value in values.values()}) > 1:
+        listed = ", ".join(f"{name} {tuple(value)}" for name, value in values.items())
+        raise ValueError(f"{listed} do not fit: give one number of each for every stage")
 
 
 def check_ratio(name: str, value: float, *, width: int) -> None:
@@ -54,6 +66,19 @@ def check_rate(name: str, value: float) -> None:
         raise ValueError(f"{name}: must be in [0, 1), got {value!r}")
 
 
+def check_patch(height: int, width: int, patch_size: int) -> None:
+    """See that there is a patch in an image of this size.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    if min(height, width) < patch_size:
+        raise ValueError(
+            f"an image of {height}x{width} pixels is smaller than one patch of "
+            f"{patch_size}x{patch_size}; resize the images"
+        )
+
+
 def as_pair(size: object) -> tuple[int, int]:
     """(height, width) of an image size that may be one number.
 
@@ -67,6 +92,11 @@ def as_pair(size: object) -> tuple[int, int]:
         f"img_size: expected a number of pixels, or (height, width), whole and at least 1,"
         f" got {size!r}"
     )
+
+
+def _check_sequence(name: str, value: object) -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{name}: give a sequence, one number for each stage, got {value!r}")
 
 
 def _is_count(value: object) -> bool:

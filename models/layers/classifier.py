@@ -19,18 +19,20 @@ class Classifier(nn.Module):
     """Pooling, dropout and a linear layer named `head`, with timm's interface to them.
 
     Attributes:
-        output_fmt: layout of `forward_features`, "NHWC" or "NCHW".
-        num_features: its channels.
+        output_fmt: layout of `forward_features`, "NHWC", "NCHW" or "NLC" (tokens).
+        pools: what `global_pool` may be, its default first.
+        num_features: channels of the features.
     """
 
     output_fmt = "NHWC"
+    pools: tuple[str, ...] = ("avg", "")
 
     def __init__(self, *, in_chans: int, num_classes: int, global_pool: str) -> None:
         super().__init__()
         check_counts(in_chans=in_chans)
         self.in_chans = in_chans
         self.num_classes = _checked_classes(num_classes)
-        self.global_pool = _checked_pool(global_pool)
+        self.global_pool = self._checked_pool(global_pool)
         self.grad_checkpointing = False
 
     def add_head(self, num_features: int, drop_rate: float) -> None:
@@ -39,6 +41,12 @@ class Classifier(nn.Module):
         self.num_features = self.head_hidden_size = num_features
         self.head_drop = nn.Dropout(drop_rate)
         self.head = self._make_head()
+
+    def _checked_pool(self, global_pool: str) -> str:
+        if global_pool not in self.pools:
+            expected = f"expected {self.pools[0]!r} or '' (no pooling)"
+            raise ValueError(f"global_pool: {expected}, got {global_pool!r}")
+        return global_pool
 
     def _make_head(self) -> nn.Module:
         if self.num_classes == 0:
@@ -77,7 +85,9 @@ class Classifier(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features -> (B, num_classes), or the (B, num_features) that the classifier sees."""
-        if self.global_pool == "avg":
+        if self.global_pool == "token":
+            x = x[:, 0]
+        elif self.global_pool == "avg":
             x = x.mean(dim=(1, 2) if self.output_fmt == "NHWC" else (2, 3))
         elif self.output_fmt == "NCHW":
             x = x.permute(0, 2, 3, 1)  # the head acts on each token
@@ -104,7 +114,7 @@ class Classifier(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a fresh classifier on; `num_classes` 0 removes it."""
         if global_pool is not None:
-            self.global_pool = _checked_pool(global_pool)
+            self.global_pool = self._checked_pool(global_pool)
         self.num_classes = _checked_classes(num_classes)
         reference = next(self.parameters())
         self.head = self._make_head().to(device=reference.device, dtype=reference.dtype)
@@ -165,9 +175,3 @@ def _checked_classes(num_classes: int) -> int:
             f"{num_classes!r}"
         )
     return num_classes
-
-
-def _checked_pool(global_pool: str) -> str:
-    if global_pool not in ("avg", ""):
-        raise ValueError(f"global_pool: expected 'avg' or '' (no pooling), got {global_pool!r}")
-    return global_pool

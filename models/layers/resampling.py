@@ -5,6 +5,9 @@ the token's centre, and interpolated linearly (bilinearly where two indices are 
 new centres; when the grid shrinks, the interpolation averages (antialiasing). Where a layer sums
 over positions, the weights are also scaled by old / new, so that twice as many tokens do not give
 twice the sum; where a softmax over positions follows, it normalises and nothing is scaled.
+
+Families that their authors fine-tuned at another size are resized as the authors did, bicubically
+and without averaging (`resize_grid`), so that such a run starts from the weights that theirs did.
 """
 
 import logging
@@ -61,6 +64,23 @@ def resample(weight: Tensor, dims: Sequence[int], size: int) -> Tensor:
         matrix = _interpolation_matrix(weight.shape[dim], size).to(weight.device)
         result = (result.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
     return result.to(weight.dtype)
+
+
+def resize_grid(grid: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Interpolate a grid of vectors bicubically.
+
+    Args:
+        grid: (H, W, ...).
+        size: the new H and W.
+        align_corners: whether the outermost entries stay the outermost; otherwise the edges of
+            the outermost cells do.
+
+    Returns:
+        (*size, ...) in the dtype of `grid`.
+    """
+    channels = grid.to(torch.float64).flatten(2).permute(2, 0, 1)[None]  # (1, C, H, W)
+    resized = F.interpolate(channels, size, mode="bicubic", align_corners=align_corners)
+    return resized[0].permute(1, 2, 0).reshape(*size, *grid.shape[2:]).to(grid.dtype)
 
 
 def announce(module: str, *, old: int, new: int) -> None:

@@ -1,7 +1,7 @@
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <string>
-#include <vector>
 
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -46,8 +46,8 @@ bool is_contiguous(const Array& array) {
   return true;
 }
 
-// Refuses what is not an array of numbers of type `Number`, of this shape (-1: of any size), in C order
-// and in the memory of the CPU.
+// Refuses what is not an array of numbers of type `Number`, of this shape (-1: of any size), in C
+// order and in the memory of the CPU.
 template <typename Number, typename Array>
 void expect(const Array& array, const char* name, const char* wanted,
             std::initializer_list<int64_t> shape) {
@@ -61,62 +61,73 @@ void expect(const Array& array, const char* name, const char* wanted,
   }
   if (!is_right || !is_contiguous(array)) {
     const std::string order = is_right ? ", not in C order" : "";
-    throw nb::value_error((std::string(name) + " must be " + wanted + " in C order, got " +
-                           describe(array) + order)
-                              .c_str());
+    const std::string message =
+        std::string(name) + " must be " + wanted + " in C order, got " + describe(array) + order;
+    throw nb::value_error(message.c_str());
   }
 }
 
-struct Batch {
-  std::vector<operations::Image> images;
-  std::vector<operations::Chain> chains;
-  const uint8_t* fill;
-};
-
 using Input = nb::ndarray<nb::ro>;
 
-Batch check(const nb::ndarray<>& images, const Input& codes, const Input& args,
-            const Input& filters, const Input& fill) {
-  expect<uint8_t>(images, "images", "uint8 (B, H, W, 3)", {-1, -1, -1, 3});
-  const auto num_images = static_cast<int64_t>(images.shape(0));
-  expect<uint8_t>(codes, "codes", "uint8 (B, K) for the same B images", {num_images, -1});
-  const auto num_steps = static_cast<int64_t>(codes.shape(1));
-  expect<double>(args, "args", "float64 (B, K, 6) for codes' B and K",
+struct Arrays {
+  const nb::ndarray<>& images;
+  const Input& codes;
+  const Input& args;
+  const Input& filters;
+  const Input& fill;
+};
+
+void check(const Arrays& arrays) {
+  expect<uint8_t>(arrays.images, "images", "uint8 (B, H, W, 3)", {-1, -1, -1, 3});
+  const auto num_images = static_cast<int64_t>(arrays.images.shape(0));
+  expect<uint8_t>(arrays.codes, "codes", "uint8 (B, K) for the same B images", {num_images, -1});
+  const auto num_steps = static_cast<int64_t>(arrays.codes.shape(1));
+  expect<double>(arrays.args, "args", "float64 (B, K, 6) for codes' B and K",
                  {num_images, num_steps, operations::kNumArgs});
-  expect<uint8_t>(filters, "filters", "uint8 (B, K) for codes' B and K", {num_images, num_steps});
-  expect<uint8_t>(fill, "fill", "uint8 (3,)", {3});
-  const auto height = static_cast<int64_t>(images.shape(1));
-  const auto width = static_cast<int64_t>(images.shape(2));
+  expect<uint8_t>(arrays.filters, "filters", "uint8 (B, K) for codes' B and K",
+                  {num_images, num_steps});
+  expect<uint8_t>(arrays.fill, "fill", "uint8 (3,)", {3});
+  const auto height = static_cast<int64_t>(arrays.images.shape(1));
+  const auto width = static_cast<int64_t>(arrays.images.shape(2));
   if (std::min(height, width) < 1 || std::max(height, width) > kLargestSide) {
-    throw nb::value_error(("images must be of 1 to " + std::to_string(kLargestSide) +
-                           " pixels in height and width, got " + std::to_string(height) + " x " +
-                           std::to_string(width))
-                              .c_str());
+    const std::string message = "images must be of 1 to " + std::to_string(kLargestSide) +
+                                " pixels in height and width, got " + std::to_string(height) +
+                                " x " + std::to_string(width);
+    throw nb::value_error(message.c_str());
   }
-  Batch batch{{}, {}, static_cast<const uint8_t*>(fill.data())};
-  auto* const pixels = static_cast<uint8_t*>(images.data());
-  for (int64_t i = 0; i < num_images; ++i) {
-    batch.images.push_back({pixels + i * height * width * 3, static_cast<int>(height),
-                            static_cast<int>(width)});
-    batch.chains.push_back({static_cast<const uint8_t*>(codes.data()) + i * num_steps,
-                            static_cast<const double*>(args.data()) +
-                                i * num_steps * operations::kNumArgs,
-                            static_cast<const uint8_t*>(filters.data()) + i * num_steps,
-                            static_cast<int>(num_steps)});
-    const std::string fault = find_fault(batch.chains.back());
-    if (!fault.empty()) {
-      throw nb::value_error(("image " + std::to_string(i) + ", " + fault).c_str());
-    }
-  }
-  return batch;
+}
+
+operations::Image image_of(const Arrays& arrays, size_t index) {
+  operations::Image image{static_cast<uint8_t*>(arrays.images.data()),
+                          static_cast<int>(arrays.images.shape(1)),
+                          static_cast<int>(arrays.images.shape(2))};
+  image.pixels += index * image.bytes();
+  return image;
+}
+
+operations::Chain chain_of(const Arrays& arrays, size_t index) {
+  const size_t num_steps = arrays.codes.shape(1), first_step = index * num_steps;
+  return {static_cast<const uint8_t*>(arrays.codes.data()) + first_step,
+          static_cast<const double*>(arrays.args.data()) + first_step * operations::kNumArgs,
+          static_cast<const uint8_t*>(arrays.filters.data()) + first_step,
+          static_cast<int>(num_steps)};
 }
 
 void apply_operations(Pool& pool, const nb::ndarray<>& images, const Input& codes,
                       const Input& args, const Input& filters, const Input& fill) {
-  const Batch batch = check(images, codes, args, filters, fill);
-  run_unlocked(pool, static_cast<int>(batch.images.size()), [&](int i) {
+  const Arrays arrays{images, codes, args, filters, fill};
+  check(arrays);
+  const size_t num_images = images.shape(0);
+  for (size_t i = 0; i < num_images; ++i) {
+    const std::string fault = find_fault(chain_of(arrays, i));
+    if (!fault.empty()) {
+      throw nb::value_error(("image " + std::to_string(i) + ", " + fault).c_str());
+    }
+  }
+  run_unlocked(pool, static_cast<int>(num_images), [&](int i) {
     const auto index = static_cast<size_t>(i);
-    operations::apply_chain(batch.images[index], batch.chains[index], batch.fill);
+    operations::apply_chain(image_of(arrays, index), chain_of(arrays, index),
+                            static_cast<const uint8_t*>(fill.data()));
   });
 }
 

@@ -1,6 +1,8 @@
 #include "operations.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "operations_blend.h"
 #include "operations_blur.h"

@@ -1,5 +1,5 @@
-// What timm's augmentation language does to one uint8 RGB image: its operations, in order, in as few
-// passes as possible, and equal to PIL to the bit.
+// What timm's augmentation language does to one uint8 RGB image: its operations, in order, in as
+// few passes as possible, and equal to PIL to the bit.
 
 #pragma once
 
@@ -15,17 +15,17 @@ enum class Operation : uint8_t {
   kAutoContrast = 1,
   kEqualize = 2,
   kInvert = 3,
-  kPosterize = 4,     // args[0]: bits to keep, 0 to 8
-  kSolarize = 5,      // args[0]: threshold
-  kSolarizeAdd = 6,   // args[0]: what is added below 128, 0 to 255
-  kBrightness = 7,    // args[0]: ImageEnhance's factor; the same for the next three
+  kPosterize = 4,    // args[0]: bits to keep, 0 to 8
+  kSolarize = 5,     // args[0]: threshold
+  kSolarizeAdd = 6,  // args[0]: what is added below 128, 0 to 255
+  kBrightness = 7,   // args[0]: ImageEnhance's factor; the same for the next three
   kContrast = 8,
   kColor = 9,
   kSharpness = 10,
-  kAffine = 11,       // args: the coefficients of Image.transform(size, AFFINE, ...)
+  kAffine = 11,  // args: the coefficients of Image.transform(size, AFFINE, ...)
   kGrayscale = 12,
-  kGaussianBlur = 13, // args[0]: ImageFilter.GaussianBlur's radius, 0 to 100
-  kHue = 14,          // args[0]: torchvision's hue_factor, -0.5 to 0.5
+  kGaussianBlur = 13,  // args[0]: ImageFilter.GaussianBlur's radius, 0 to 100
+  kHue = 14,           // args[0]: torchvision's hue_factor, -0.5 to 0.5
 };
 constexpr int kNumOperations = 15;
 

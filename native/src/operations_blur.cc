@@ -13,7 +13,8 @@ namespace {
 
 constexpr int kPasses = 3;
 
-// A box filter of 2 * reach + 1 pixels and a share of one more on either side (Gwosdek et al. 2011).
+// A box filter of 2 * reach + 1 pixels and a share of one more on either side (Gwosdek et al.
+// 2011).
 struct Box {
   int reach;
   uint32_t weight;      // of a pixel within reach, in units of 2^-24
@@ -54,8 +55,8 @@ MILLSTREAM_INLINE void filter_line_body(const uint8_t* const* taps, const Box& b
     const uint8_t* const left = taps[0] + begin;
     const uint8_t* const right = taps[last] + begin;
     for (size_t i = 0; i < count; ++i) {
-      const uint32_t sum = sums[i] * box.weight +
-                           static_cast<uint32_t>(left[i] + right[i]) * box.far_weight;
+      const uint32_t sum =
+          sums[i] * box.weight + static_cast<uint32_t>(left[i] + right[i]) * box.far_weight;
       out[begin + i] = static_cast<uint8_t>((sum + (1u << 23)) >> 24);
     }
   }

@@ -53,9 +53,9 @@ void store_rgb(const Hsv& hsv, uint8_t rgb[3]) {
   const uint8_t low = round_half_up(value * (1.0 - saturation));
   const uint8_t falling = round_half_up(value * (1.0 - saturation * part));
   const uint8_t rising = round_half_up(value * (1.0 - saturation * (1.0 - part)));
-  const uint8_t sectors[6][3] = {{value, rising, low},  {falling, value, low},
-                                 {low, value, rising},  {low, falling, value},
-                                 {rising, low, value},  {value, low, falling}};
+  const uint8_t sectors[6][3] = {{value, rising, low}, {falling, value, low},
+                                 {low, value, rising}, {low, falling, value},
+                                 {rising, low, value}, {value, low, falling}};
   std::copy_n(sectors[sector % 6], 3, rgb);
 }
 

@@ -2,83 +2,64 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
-#include "operations_simd.h"
+#include "operations_lanes_avx2.h"
 
 namespace millstream::operations {
 
 namespace {
 
-constexpr int kLanes = 32;  // bytes at a time
-
-// Thirty-two numbers, truncated to bytes.
-struct Lanes {
-  __m256 groups[4];
-};
-
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256i truncated(const Lanes& lanes, float offset) {
-  __m256i whole[4];
-  for (int i = 0; i < 4; ++i) {
-    whole[i] = _mm256_cvttps_epi32(_mm256_add_ps(lanes.groups[i], _mm256_set1_ps(offset)));
-  }
-  const __m256i packed = _mm256_packus_epi16(_mm256_packs_epi32(whole[0], whole[1]),
-                                             _mm256_packs_epi32(whole[2], whole[3]));
-  // The packs interleave the halves.
-  return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-}
-
 template <int NumTaps, bool IsVarying>
-MILLSTREAM_AVX2 MILLSTREAM_INLINE Lanes filtered(const LineFilter& filter, const uint8_t* p, int begin) {
+MILLSTREAM_FMA MILLSTREAM_INLINE Lanes filtered(const LineFilter& filter, const uint8_t* p,
+                                                int begin) {
   Lanes sum;
   for (int group = 0; group < 4; ++group) {
     for (int tap = 0; tap < NumTaps; ++tap) {
       const uint8_t* const bytes = p + tap * filter.stride + 8 * group;
-      const __m256 values = _mm256_cvtepi32_ps(
-          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
+      const __m256 values = _mm256_cvtepi32_ps(load_group(bytes));
       const __m256 weights = IsVarying ? _mm256_loadu_ps(filter.weights[tap] + begin + 8 * group)
                                        : _mm256_broadcast_ss(filter.weights[tap]);
-      const __m256 product = _mm256_mul_ps(values, weights);
-      sum.groups[group] = tap == 0 ? product : _mm256_add_ps(sum.groups[group], product);
+      sum.groups[group] = tap == 0 ? _mm256_mul_ps(values, weights)
+                                   : _mm256_fmadd_ps(values, weights, sum.groups[group]);
     }
   }
   return sum;
 }
 
 // Where all taps are equal, PIL's filters give that value, without an error.
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256i where_flat(const LineFilter& filter, const uint8_t* p,
-                                                     int num_taps) {
-  const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+MILLSTREAM_FMA MILLSTREAM_INLINE __m256i where_flat(const LineFilter& filter, const uint8_t* p,
+                                                    int num_taps) {
+  const __m256i first = load_bytes(p);
+  const int extra_taps = filter.is_near_pixel ? 1 : 0;
   __m256i is_flat = _mm256_cmpeq_epi8(first, first);
-  for (int tap = -filter.extra_taps; tap < num_taps + filter.extra_taps; ++tap) {
-    const __m256i other =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + tap * filter.stride));
+  for (int tap = -extra_taps; tap < num_taps + extra_taps; ++tap) {
+    const __m256i other = load_bytes(p + tap * filter.stride);
     is_flat = _mm256_and_si256(is_flat, _mm256_cmpeq_epi8(first, other));
   }
   return is_flat;
 }
 
-// Fills `out`, in whole vectors, and `open` with the bytes of which it does not know the value. Returns
-// their number.
+// Fills `out`, in whole vectors, and `open` with the bytes of which it does not know the value.
+// Returns their number.
 template <int NumTaps, bool IsVarying>
-MILLSTREAM_AVX2 int filter_row(const LineFilter& filter, int bytes, uint8_t* out, int32_t* open) {
+MILLSTREAM_FMA int filter_row(const LineFilter& filter, int bytes, uint8_t* out, int32_t* open) {
   int num_open = 0;
-  for (int begin = 0; begin < bytes; begin += kLanes) {
+  for (int begin = 0; begin < bytes; begin += static_cast<int>(kLanes)) {
     const uint8_t* const p = filter.first + begin;
     const Lanes sum = filtered<NumTaps, IsVarying>(filter, p, begin);
-    __m256i low = truncated(sum, -filter.error_bound);
-    const __m256i high = truncated(sum, filter.error_bound);
+    __m256i low = truncate(sum, -filter.error_bound);
+    const __m256i high = truncate(sum, filter.error_bound);
     const __m256i is_known = _mm256_cmpeq_epi8(low, high);
     auto unknown = ~static_cast<uint32_t>(_mm256_movemask_epi8(is_known));
-    if (bytes - begin < kLanes) unknown &= (1u << (bytes - begin)) - 1;
+    if (bytes - begin < static_cast<int>(kLanes)) unknown &= (1u << (bytes - begin)) - 1;
     if (unknown != 0) {
       const __m256i is_flat = where_flat(filter, p, NumTaps);
-      const __m256i value = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-      low = _mm256_blendv_epi8(low, value, is_flat);
+      low = _mm256_blendv_epi8(low, load_bytes(p), is_flat);
       unknown &= ~static_cast<uint32_t>(_mm256_movemask_epi8(is_flat));
-      for (; unknown != 0; unknown &= unknown - 1) open[num_open++] = begin + __builtin_ctz(unknown);
+      for (; unknown != 0; unknown &= unknown - 1) {
+        open[num_open++] = begin + __builtin_ctz(unknown);
+      }
     }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + begin), low);
+    store_bytes(out + begin, low);
   }
   return num_open;
 }

@@ -7,7 +7,7 @@
 #include "operations_simd.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "operations_lanes_avx2.h"
 #endif
 
 namespace millstream::operations {
@@ -87,9 +87,8 @@ MILLSTREAM_AVX2 size_t map_bytes_avx2(uint8_t* bytes, size_t count, const uint8_
   }
   const __m256i low_half = _mm256_set1_epi8(15);
   size_t done = 0;
-  for (; done + 32 <= count; done += 32) {
-    __m256i* const place = reinterpret_cast<__m256i*>(bytes + done);
-    const __m256i values = _mm256_loadu_si256(place);
+  for (; done + kLanes <= count; done += kLanes) {
+    const __m256i values = load_bytes(bytes + done);
     const __m256i low = _mm256_and_si256(values, low_half);
     __m256i answers[16];
     for (int i = 0; i < 16; ++i) answers[i] = _mm256_shuffle_epi8(rows[i], low);
@@ -101,7 +100,7 @@ MILLSTREAM_AVX2 size_t map_bytes_avx2(uint8_t* bytes, size_t count, const uint8_
         answers[i] = _mm256_blendv_epi8(answers[2 * i], answers[2 * i + 1], bits[level]);
       }
     }
-    _mm256_storeu_si256(place, answers[0]);
+    store_bytes(bytes + done, answers[0]);
   }
   return done;
 }

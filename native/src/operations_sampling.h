@@ -80,7 +80,7 @@ class Axis {
   int width_;
   double limit_;
   bool is_rising_;
-  double slope_;     // from one row to the next
+  double slope_;  // from one row to the next
   double offset_;
   double row_ = 0;
   std::vector<double> products_;
@@ -113,6 +113,16 @@ inline uint8_t sample_bicubic(const uint8_t* p, ptrdiff_t stride, double part_x,
   if (value <= 0.0) return 0;
   return value >= 255.0 ? 255 : static_cast<uint8_t>(value);
 }
+
+// Where the pixels of a row are in the source.
+struct Positions {
+  const int32_t* offsets;  // 0 for seven pixels after the last
+  const double* parts_x;
+  const double* parts_y;
+};
+
+// PIL's bicubic filter at the pixels of a span; writes up to kSlack bytes too much.
+void sample_bicubic_row(const Source& source, const Positions& positions, Span span, uint8_t* row);
 
 // The whole of the work for the two filters that interpolate; only where may_use_avx2().
 void warp_avx2(const Warp& job);

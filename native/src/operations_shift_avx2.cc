@@ -1,6 +1,7 @@
-// Shears and translations with AVX2. All pixels of a row, or of a column, lie in the same way between
-// their neighbours, so a filter of two or four taps runs along the bytes, in float32. Where its error
-// leaves two answers open (one value in two thousand) the value is computed anew as PIL does.
+// Shears and translations with AVX2. All pixels of a row, or of a column, lie in the same way
+// between their neighbours, so a filter of two or four taps runs along the bytes, in float32. Where
+// its error leaves two answers open (one value in two thousand) the value is computed anew as PIL
+// does.
 
 #include "operations_sampling.h"
 
@@ -10,8 +11,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "operations_scratch.h"
 #include "operations_line_filter.h"
+#include "operations_scratch.h"
 
 namespace millstream::operations {
 
@@ -19,6 +20,8 @@ namespace {
 
 // With larger terms the coordinates' rounding in float64 would weigh.
 constexpr double kLargestTerm = 1 << 20;
+// Far above that rounding.
+constexpr double kNear = 1e-6;
 
 // The rows of one job, filtered one after the other.
 class Shift {
@@ -69,9 +72,11 @@ class Shift {
 
 bool is_whole(double value) { return value == std::floor(value); }
 
-// With a part of sixteenths float32 is exact, and so is PIL. Most values that float32 leaves open would
-// be of this kind: exactly whole.
+// With a part of sixteenths float32 is exact, and so is PIL. Most values that float32 leaves open
+// would be of this kind: exactly whole.
 float error_bound(double part) { return is_whole(16 * part) ? 0 : kErrorBound; }
+
+bool is_near_pixel(double part) { return part < kNear || part > 1 - kNear; }
 
 // Rows that move as a whole: either across, or down by as much as all others.
 void shift_rows(const Warp& job) {
@@ -79,7 +84,7 @@ void shift_rows(const Warp& job) {
   const Source& source = job.source;
   Shift shift(job);
   float weights[4];
-  LineFilter taps{nullptr, 0, {weights, weights + 1, weights + 2, weights + 3}, 0, 0};
+  LineFilter taps{nullptr, 0, {weights, weights + 1, weights + 2, weights + 3}, 0, false};
   for (int y = 0; y < job.out.height; ++y) {
     const Span span = shift.move_to_row(y);
     if (span.begin == span.end) continue;
@@ -94,7 +99,7 @@ void shift_rows(const Warp& job) {
       taps.first = source.at(at_x.pixel, at_y.pixel + shift.first_tap());
       taps.stride = source.stride;
       taps.error_bound = error_bound(at_y.part);
-      taps.extra_taps = 0;
+      taps.is_near_pixel = false;
       shift.filter(taps, false, y, span);
     } else {
       weigh(at_x.part, shift.num_taps(), weights);
@@ -102,7 +107,7 @@ void shift_rows(const Warp& job) {
       taps.stride = 3;
       // The parts of a row are all alike if nothing was rounded.
       taps.error_bound = is_whole(16 * across) ? error_bound(m[2]) : kErrorBound;
-      taps.extra_taps = 1;
+      taps.is_near_pixel = is_near_pixel(at_x.part);
       shift.filter(taps, false, y, span);
     }
   }
@@ -131,6 +136,7 @@ class Columns {
   uint8_t* const rows_;
   const size_t num_weights_;
   float* const weights_;
+  bool is_near_pixel_ = false;
 };
 
 Columns::Columns(const Warp& job, const Shift& shift)
@@ -150,6 +156,7 @@ std::vector<Columns::Run> Columns::measure_runs(const Axis& axis_y, int width, i
     const Position at_y(axis_y(x));
     float weights[4];
     weigh(at_y.part, num_taps, weights);
+    is_near_pixel_ |= is_near_pixel(at_y.part);
     for (int tap = 0; tap < num_taps; ++tap) {
       float* const place = weights_ + static_cast<size_t>(tap) * num_weights_ + 3 * x;
       std::fill_n(place, 3, weights[tap]);
@@ -176,9 +183,12 @@ void Columns::move(const Source& source, const std::vector<Run>& runs) {
 
 LineFilter Columns::taps(int y, int begin) const {
   const size_t byte = 3 * static_cast<size_t>(begin);
-  LineFilter taps{rows_ + static_cast<size_t>(y + 1) * stride_ + byte,
-                  static_cast<ptrdiff_t>(stride_), {}, kErrorBound, 1};
+  LineFilter taps;
+  taps.first = rows_ + static_cast<size_t>(y + 1) * stride_ + byte;
+  taps.stride = static_cast<ptrdiff_t>(stride_);
   for (size_t tap = 0; tap < 4; ++tap) taps.weights[tap] = weights_ + tap * num_weights_ + byte;
+  taps.error_bound = kErrorBound;
+  taps.is_near_pixel = is_near_pixel_;
   return taps;
 }
 

@@ -114,8 +114,8 @@ bool fits_fixed_point(const double m[6], int x, int y) {
          std::fabs(x * m[3] + y * m[4] + m[5]) < 32768.0;
 }
 
-// The nearest pixel. Coordinates are sums, of fixed-point numbers where these suffice, as PIL's are,
-// and gather the same errors.
+// The nearest pixel. Coordinates are sums, of fixed-point numbers where these suffice, as PIL's
+// are, and gather the same errors.
 template <typename Number, typename Pixel>
 void warp_nearest_with(const Warp& job, const Number m[6], const Pixel& pixel) {
   Number row_x = m[2], row_y = m[5];

@@ -6,8 +6,8 @@
 
 namespace millstream::operations {
 
-// An output pixel (x, y) shows the source at (a, b, c; d, e, f) (x + 1/2, y + 1/2, 1), and `fill` where
-// that is outside the image.
+// An output pixel (x, y) shows the source at (a, b, c; d, e, f) (x + 1/2, y + 1/2, 1), and `fill`
+// where that is outside the image.
 void warp(const Image& image, const double matrix[6], Filter filter, const uint8_t fill[3]);
 
 }  // namespace millstream::operations

@@ -8,19 +8,13 @@
 
 #include <immintrin.h>
 
+#include "operations_line_filter.h"
 #include "operations_scratch.h"
 #include "operations_simd.h"
 
 namespace millstream::operations {
 
 namespace {
-
-// Where the pixels of a row are in the source.
-struct Positions {
-  const int32_t* offsets;
-  const double* parts_x;
-  const double* parts_y;
-};
 
 // Position(axis(x)) of the pixels of a span, and of up to three beyond it.
 MILLSTREAM_AVX2 void split(const Axis& axis, Span span, int32_t* pixels, double* parts) {
@@ -37,7 +31,7 @@ MILLSTREAM_AVX2 void split(const Axis& axis, Span span, int32_t* pixels, double*
 
 MILLSTREAM_AVX2 Positions find_positions(const Axis& axis_x, const Axis& axis_y, Span span,
                                          ptrdiff_t stride) {
-  const size_t size = static_cast<size_t>(span.end) + 3;
+  const size_t size = static_cast<size_t>(span.end) + 7;
   int32_t* const offsets = scratch<0, int32_t>(size);
   int32_t* const rows = scratch<1, int32_t>(size);
   double* const parts_x = scratch<0, double>(size);
@@ -46,6 +40,7 @@ MILLSTREAM_AVX2 Positions find_positions(const Axis& axis_x, const Axis& axis_y,
   split(axis_y, span, rows, parts_y);
   const auto row_bytes = static_cast<int32_t>(stride);
   for (int x = span.begin; x < span.end; ++x) offsets[x] = rows[x] * row_bytes + 3 * offsets[x];
+  for (int x = span.end; x < span.end + 7; ++x) offsets[x] = 0;
   return {offsets, parts_x, parts_y};
 }
 
@@ -60,56 +55,22 @@ MILLSTREAM_AVX2 MILLSTREAM_INLINE void store_pixel(uint8_t* out, __m256d value) 
   _mm_storeu_si32(out, _mm_packus_epi16(lanes, lanes));
 }
 
-// `differences` b - a between neighbours, exact in int32.
+// Between a pixel and the next; their difference is exact in int32.
 MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256d linear(const uint8_t* p, __m256d part) {
   const __m128i a = load_pixel(p), b = load_pixel(p + 3);
   const __m256d difference = _mm256_cvtepi32_pd(_mm_sub_epi32(b, a));
   return _mm256_add_pd(_mm256_cvtepi32_pd(a), _mm256_mul_pd(difference, part));
 }
 
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256d polynomial(__m256d p1, __m256d p2, __m256d p3,
-                                                     __m256d p4, __m256d part) {
-  const __m256d inner = _mm256_add_pd(p3, _mm256_mul_pd(part, p4));
-  return _mm256_add_pd(p1, _mm256_mul_pd(part, _mm256_add_pd(p2, _mm256_mul_pd(part, inner))));
-}
-
-// Of whole numbers: the coefficients are exact in int32.
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256d cubic(const uint8_t* p, __m256d part) {
-  const __m128i a = load_pixel(p - 3), b = load_pixel(p);
-  const __m128i c = load_pixel(p + 3), d = load_pixel(p + 6);
-  const __m128i a_b = _mm_sub_epi32(a, b), d_c = _mm_sub_epi32(d, c);
-  return polynomial(_mm256_cvtepi32_pd(b), _mm256_cvtepi32_pd(_mm_sub_epi32(c, a)),
-                    _mm256_cvtepi32_pd(_mm_sub_epi32(_mm_add_epi32(a_b, a_b), d_c)),
-                    _mm256_cvtepi32_pd(_mm_sub_epi32(d_c, a_b)), part);
-}
-
-// Of any numbers, with the additions in PIL's order.
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256d cubic(__m256d a, __m256d b, __m256d c, __m256d d,
-                                                __m256d part) {
-  const __m256d a_b = _mm256_sub_pd(a, b);
-  const __m256d p3 = _mm256_sub_pd(_mm256_add_pd(_mm256_add_pd(a_b, a_b), c), d);
-  const __m256d p4 = _mm256_sub_pd(d, _mm256_add_pd(a_b, c));
-  return polynomial(b, _mm256_sub_pd(c, a), p3, p4, part);
-}
-
-MILLSTREAM_AVX2 MILLSTREAM_INLINE __m256d sample(const uint8_t* p, ptrdiff_t stride, __m256d part_x,
-                                                 __m256d part_y, bool is_bicubic) {
-  if (is_bicubic) {
-    return cubic(cubic(p - stride, part_x), cubic(p, part_x), cubic(p + stride, part_x),
-                 cubic(p + 2 * stride, part_x), part_y);
-  }
-  const __m256d upper = linear(p, part_x), lower = linear(p + stride, part_x);
-  return _mm256_add_pd(upper, _mm256_mul_pd(_mm256_sub_pd(lower, upper), part_y));
-}
-
-template <bool IsBicubic>
-MILLSTREAM_AVX2 void sample_row(const Source& source, const Positions& positions, Span span,
-                                uint8_t* row) {
+MILLSTREAM_AVX2 void sample_bilinear_row(const Source& source, const Positions& positions,
+                                         Span span, uint8_t* row) {
   for (int x = span.begin; x < span.end; ++x) {
+    const uint8_t* const p = source.origin + positions.offsets[x];
     const __m256d part_x = _mm256_broadcast_sd(positions.parts_x + x);
+    const __m256d upper = linear(p, part_x), lower = linear(p + source.stride, part_x);
     const __m256d part_y = _mm256_broadcast_sd(positions.parts_y + x);
-    store_pixel(row + 3 * x, sample(source.origin + positions.offsets[x], source.stride, part_x,
-                                    part_y, IsBicubic));
+    const __m256d step = _mm256_mul_pd(_mm256_sub_pd(lower, upper), part_y);
+    store_pixel(row + 3 * x, _mm256_add_pd(upper, step));
   }
 }
 
@@ -121,16 +82,16 @@ void warp_avx2(const Warp& job) {
   const int width = job.out.width;
   Axis axis_x(job.matrix, width, source.width);
   Axis axis_y(job.matrix + 3, width, source.height);
-  uint8_t* const line = scratch<1>(job.out.row_bytes() + 1);
+  uint8_t* const line = scratch<1>(job.out.row_bytes() + kSlack);
   for (int y = 0; y < job.out.height; ++y) {
     axis_x.move_to_row(y);
     axis_y.move_to_row(y);
     const Span span = intersection(axis_x.inside(), axis_y.inside());
     const Positions positions = find_positions(axis_x, axis_y, span, source.stride);
     if (job.filter == Filter::kBicubic) {
-      sample_row<true>(source, positions, span, line);
+      sample_bicubic_row(source, positions, span, line);
     } else {
-      sample_row<false>(source, positions, span, line);
+      sample_bilinear_row(source, positions, span, line);
     }
     std::memcpy(job.out.row(y) + 3 * span.begin, line + 3 * span.begin,
                 3 * static_cast<size_t>(span.end - span.begin));

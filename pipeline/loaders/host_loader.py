@@ -6,7 +6,7 @@ PIL, as do operations that have no kernel of ours.
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
@@ -119,7 +119,7 @@ class HostLoader:
 
     def _decode_crops(
         self, batch: EncodedBatch, regions: Regions, out: NDArray[np.uint8]
-    ) -> list[tuple[int, str, str]]:
+    ) -> Sequence[tuple[int, str, str]]:
         # Raw pixels look like no JPEG, and are left to PIL as such.
         data = [sample.data.reshape(-1) for sample in batch.samples]
         sizes = np.array([(sample.height, sample.width) for sample in batch.samples], np.int32)

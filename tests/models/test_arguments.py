@@ -5,7 +5,9 @@ import timm
 import torch
 
 from models.build import build_model, input_config
-from tests.support.small_models import NAMES, NUM_CLASSES, images, make
+from tests.support.small_models import NAMES, NUM_CLASSES, STRUCTURES, images, make
+
+SIZED = [name for name in STRUCTURES if timm.get_pretrained_cfg(name).fixed_input_size]
 
 
 @pytest.fixture(params=NAMES)
@@ -96,6 +98,24 @@ def test_what_cannot_be_built_is_refused_in_words(name, arguments, message):
         ("splitmixer_iii_256_8", {"ratio": 0.5}, "ratio: 0.5 has no effect with split='iii'"),
         ("stridemixer_i_256_8", {"stride": 0}, "stride: expected whole numbers of at least 1"),
         ("splitmixer_i_256_8", {"patch_size": 0}, "patch_size: expected whole numbers"),
+        (
+            "lvvit_t",
+            {"num_heads": 7},
+            "num_heads: 7 does not divide .* 240; use a divisor, such as 1",
+        ),
+        ("lvvit_t", {"residual_divisor": 0}, "residual_divisor: must be greater than 0, got 0"),
+        ("lvvit_t", {"stem_width": -1}, "stem_width: expected whole numbers of at least 1, got -1"),
+        ("lvvit_t", {"img_size": 14}, "img_size 14x14 is too small: a token is 16x16 pixels"),
+        ("lvvit_t", {"global_pool": "avg"}, "global_pool: expected 'token' or '' .*, got 'avg'"),
+        ("gfnet_ti", {"depths": (3, 4)}, r"dims \(256,\), depths \(3, 4\) do not fit: give one"),
+        ("gfnet_ti", {"img_size": 15}, "img_size 15x15 is too small: patches of 16 pixels"),
+        ("gfnet_h_ti", {"img_size": 31}, "img_size 31x31 is too small: .* at least 32x32"),
+        ("convmlp_s", {"dims": (8, 16)}, r"depths \(2, 4, 2\), dims \(8, 16\) do not fit"),
+        ("convmlp_s", {"token_dim": 1}, "token_dim: must be at least 2, got 1"),
+        ("convmlp_s", {"img_size": 3}, "image of 3x3 pixels is smaller than one patch of 4x4"),
+        ("eamlp_7", {"img_size": 2}, "img_size 2x2 is too small: the first tokens are of 7x7"),
+        ("eamlp_7", {"num_heads": 3}, "num_heads: 3 does not divide the width 256"),
+        ("eamlp_7", {"token_drop_rate": 1.0}, r"token_drop_rate: must be in \[0, 1\), got 1\.0"),
     ],
 )
 def test_impossible_settings_are_refused_in_words(name, arguments, message):
@@ -103,7 +123,7 @@ def test_impossible_settings_are_refused_in_words(name, arguments, message):
         timm.create_model(name, **arguments)
 
 
-@pytest.mark.parametrize("name", ["dynamixer_nano", "vip_s7", "amixer_deit_s", "amixer_t"])
+@pytest.mark.parametrize("name", [*SIZED])
 @pytest.mark.parametrize("more", [(0, 1), (1, 0), (40, 24), (-1, -1)])
 def test_images_of_another_size_are_refused_in_words(name, more):
     side = input_config(model := make(name)).size[0]

@@ -32,7 +32,7 @@ def test_forward_is_features_then_head(name):
         features = model.forward_features(batch)
         assert torch.equal(model.forward_head(features), model(batch))
         pooled = model.forward_head(features, pre_logits=True)
-    channels = features.shape[1 if model.output_fmt == "NCHW" else 3]
+    channels = features.shape[1 if model.output_fmt == "NCHW" else -1]
     assert pooled.shape == (len(batch), channels)
     assert channels == model.num_features == model.head_hidden_size
 
@@ -46,7 +46,8 @@ def test_classifier_can_be_replaced_and_removed(name):
     assert model(images(name, dtype=torch.float64)).shape == (2, 3)
     model.reset_classifier(0, global_pool="")
     assert isinstance(model.get_classifier(), nn.Identity)
-    assert model(images(name, dtype=torch.float64)).ndim == 4
+    per_token = model(images(name, dtype=torch.float64))
+    assert per_token.ndim == (3 if model.output_fmt == "NLC" else 4)
     assert make(name, num_classes=0)(images(name)).shape == (2, model.num_features)
 
 
@@ -82,7 +83,8 @@ def test_default_cfg_describes_the_model(name):
         model = timm.create_model(name, num_classes=5)
     config = model.default_cfg
     assert config is model.pretrained_cfg
-    assert isinstance(model.get_submodule(config["first_conv"]), nn.Conv2d)
+    if not name.startswith("eamlp"):  # which unfolds the image, without a convolution
+        assert isinstance(model.get_submodule(config["first_conv"]), nn.Conv2d)
     assert model.get_submodule(config["classifier"]) is model.head
     assert input_config(model).size == tuple(config["input_size"][1:])
 
@@ -102,7 +104,8 @@ def test_gradient_checkpointing_changes_no_gradient(name):
         model(images(name, dtype=torch.float64))
     assert bytes_checkpointed < sum(tensor.nbytes for tensor in saved)
     for (key, expected), actual in zip(model.named_parameters(), twin.parameters(), strict=True):
-        assert torch.allclose(actual.grad, expected.grad, rtol=1e-12, atol=1e-14), key
+        if expected.requires_grad:
+            assert torch.allclose(actual.grad, expected.grad, rtol=1e-12, atol=1e-14), key
 
 
 def test_layers_are_grouped_from_the_stem_to_the_head(name):
@@ -111,9 +114,11 @@ def test_layers_are_grouped_from_the_stem_to_the_head(name):
         model, weight_decay=0.05, layer_decay=0.5, no_weight_decay_list=model.no_weight_decay()
     )
     scale_of = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
-    scales = [scale_of[id(p)] for p in model.parameters()]
-    assert len(scales) == len(scale_of) == len(list(model.parameters()))
-    assert scale_of[id(model.get_submodule(model.default_cfg["first_conv"]).weight)] == min(scales)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    scales = [scale_of[id(p)] for p in learned]
+    assert len(scales) == len(scale_of) == len(learned)
+    first = model.default_cfg["first_conv"] or "tokens_to_token.attention1.attn.q_linear"
+    assert scale_of[id(model.get_submodule(first).weight)] == min(scales)
     assert scale_of[id(model.head.weight)] == max(scales) == 1.0
     assert len(set(scales)) >= 4
     assert model.no_weight_decay() <= {key for key, _ in model.named_parameters()}
@@ -126,7 +131,10 @@ def test_blocks_are_found_and_compiling_changes_no_name(name):
     compile_in_place(model, blocks=True)
     compiled = {key for key, m in model.named_modules() if m._compiled_call_impl is not None}
     assert len(compiled) >= 3
-    outside = ("patch_em", "head", "norm", "network", "layers", "pos_embed")
+    outside = (
+        *("patch_em", "pos_embed", "cls_token", "tokens_to_token", "tokenizer"),
+        *("network", "layers", "stages", "conv_stages.downsample", "norm", "head", "aux_head"),
+    )
     for key, _ in model.named_parameters():
         inside = any(key.startswith(f"{block}.") for block in compiled)
         assert inside or key.startswith(outside), key
@@ -186,6 +194,8 @@ def test_recomputing_blocks_changes_no_statistic_output_or_gradient(name, how, m
     for (key, expected), actual in zip(model.named_buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6, msg=key)
     for (key, p), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        if not p.requires_grad:
+            continue
         torch.testing.assert_close(other.grad, p.grad, rtol=1e-4, atol=1e-5, msg=key)
 
 
@@ -195,7 +205,7 @@ def test_drop_path_rates_survive_a_change_of_precision(name, dtype):
     layers = [module for module in model.modules() if isinstance(module, DropPath)]
     kept = [(layer.kept_draws / 2**24).item() for layer in layers]
     assert kept == pytest.approx([1 - layer.drop_prob for layer in layers], abs=1e-7)
-    assert layers[-1].drop_prob == pytest.approx(0.1)
+    assert max(layer.drop_prob for layer in layers) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "amixer_t with a mask"])

@@ -4,8 +4,11 @@ import re
 
 import pytest
 import timm
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from models.checkpoint_files import WeightsError, read_weights
+from models.checkpoints import convert
 from tests.support.small_checkpoints import NAME, assert_same, save, weights_of
 from tools import convert_checkpoint
 from tools.cli import exits
@@ -72,3 +75,32 @@ def test_a_missing_file_is_named(tmp_path, capsys):
     arguments = [str(tmp_path / "none.pth"), "--model", NAME]
     assert convert_checkpoint.main(arguments) == exits.BAD_INPUT
     assert "none.pth: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "arguments", "said"),
+    [
+        ("gfnet-ti", "gfnet_ti", {}, "gfnet_ti, 7,255,298 parameters, 2 classes"),
+        ("T2t_vit_7", "eamlp_7", {}, "eamlp_7, 5,890,152 parameters, 2 classes"),
+        ("convmlp_s_classification", "convmlp_s", {}, "convmlp_s, 8,510,946 parameters"),
+        ("lvvit", "lvvit_s", {"aux_head": False}, "lvvit_s with aux_head=False, 25,382,594 param"),
+    ],
+)
+def test_authors_names_stand_for_ours(theirs, ours, arguments, said, tmp_path, capsys):
+    weights = timm.create_model(ours, num_classes=2, **arguments).state_dict()
+    source, output = save(weights, tmp_path / "a.pth"), tmp_path / "a.safetensors"
+    assert convert_checkpoint.main([str(source), "--model", theirs]) == 0
+    assert f"{output}: {said}" in capsys.readouterr().out
+    assert_same(load_file(output), weights)
+    with safe_open(output, "pt") as file:
+        assert file.metadata()["model"] == ours
+
+
+def test_channels_without_a_first_convolution_are_an_argument(tmp_path):
+    stored = read_weights(
+        save(timm.create_model("eamlp_7", in_chans=1).state_dict(), tmp_path / "a.pth")
+    )
+    with pytest.raises(WeightsError, match=r"of another shape .*norm1\.weight .*arguments=\{"):
+        convert(stored, "eamlp_7")
+    _, model = convert(stored, "eamlp_7", arguments={"in_chans": 1})
+    assert model.in_chans == 1

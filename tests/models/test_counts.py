@@ -1,13 +1,11 @@
 """Exact numbers of parameters. Sources: the authors' code, and the table of DynaMixer's slides."""
 
-import json
-
 import pytest
 import timm
 import torch
 
 import models
-from tests.support.authors_weights import DATA, our_name
+from tests.support.authors_weights import KEYS, our_name
 
 PUBLISHED = {
     "dynamixer_s": 26_265_960,
@@ -41,6 +39,24 @@ PUBLISHED = {
     "splitmixer_iv_256_8_ks7_p7": 373_605,
     "splitmixer_v_256_8_ks7_p7": 574_533,
     "convmixer_256_8_ks7_p7": 701_285,
+    "lvvit_t": 8_534_720,
+    "lvvit_s": 26_151_824,
+    "lvvit_m": 55_830_544,
+    "lvvit_l": 150_021_968,
+    "gfnet_ti": 7_511_784,
+    "gfnet_xs": 15_985_768,
+    "gfnet_s": 24_869_608,
+    "gfnet_b": 43_120_616,
+    "gfnet_h_ti": 15_085_096,
+    "gfnet_h_s": 32_162_632,
+    "gfnet_h_b": 53_744_200,
+    "convmlp_s": 9_022_920,
+    "convmlp_m": 17_410_504,
+    "convmlp_l": 42_728_440,
+    "eamlp_7": 6_146_638,
+    "eamlp_14": 29_877_070,
+    "eamlp_19": 54_559_054,
+    "eamlp_24": 89_456_590,
 }
 OUR_OWN = {"dynamixer_nano": 508_874}
 
@@ -63,6 +79,23 @@ ABLATIONS = {
 }
 
 
+OTHER_SIZES = {
+    ("lvvit_s", 384): 26_297_744,
+    ("lvvit_m", 384): 56_025_104,
+    ("lvvit_m", 448): 56_131_600,
+    ("lvvit_l", 288): 150_120_272,
+    ("lvvit_l", 448): 150_473_552,
+    ("lvvit_l", 512): 150_657_872,
+}
+
+LEARNED = {
+    "eamlp_7": 6_096_206,
+    "eamlp_14": 29_801_422,
+    "eamlp_19": 54_470_798,
+    "eamlp_24": 89_355_726,
+}
+
+
 def parameters(name, **settings):
     with torch.device("meta"):
         model = timm.create_model(name, **settings)
@@ -78,15 +111,43 @@ def test_parameters_are_the_authors(name):
     assert parameters(name) == (PUBLISHED | OUR_OWN)[name]
 
 
+@pytest.mark.parametrize(("name", "pixels"), OTHER_SIZES)
+def test_parameters_at_other_sizes_are_the_authors(name, pixels):
+    assert parameters(name, img_size=pixels) == OTHER_SIZES[name, pixels]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("lvvit", 25_766_824), ("lvvit_repo_vit", 24_405_352)]
+)
+def test_parameters_of_lvvits_baselines_are_the_authors(name, expected):
+    registered, arguments = models.resolve(name)
+    assert parameters(registered, **arguments) == expected
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_eamlps_positions_do_not_learn(name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    fixed = [key for key, p in model.named_parameters() if not p.requires_grad]
+    assert fixed == ["pos_embed"]
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == LEARNED[name]
+
+
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_parameters_of_dynamixers_ablations(ablation):
     settings, expected = ABLATIONS[ablation]
     assert parameters("dynamixer_s", **settings) == expected
 
 
-@pytest.mark.parametrize("published", ["dynamixer_s", "vip_m7", "splitmixer_v_256_8_cifar10"])
+AS_PUBLISHED = ("dynamixer_s", "vip_m7", "splitmixer_v_256_8_cifar10")
+
+
+@pytest.mark.parametrize(
+    "published",
+    [n for n in KEYS if n in AS_PUBLISHED or n.startswith(("lvvit", "gfnet", "convmlp", "eamlp"))],
+)
 def test_names_and_shapes_in_the_state_dict_are_the_authors(published):
-    keys = json.loads((DATA / "keys.json").read_text(encoding="utf-8"))[published]
     with torch.device("meta"):
-        weights = timm.create_model(our_name(published)).state_dict()
-    assert {key: list(value.shape) for key, value in weights.items()} == keys
+        arguments = models.resolve(published)[1]
+        weights = timm.create_model(our_name(published), **arguments).state_dict()
+    assert {key: list(value.shape) for key, value in weights.items()} == KEYS[published]

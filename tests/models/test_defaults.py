@@ -1,8 +1,8 @@
 """What a variant is when nobody says otherwise, against the authors' numbers.
 
 Function and parameter count show nothing of these; a training run from scratch depends on them.
-The numbers are those of MODELS.md and RECIPES.md, the specification this package was written from
-(read in the authors' code, READMEs and commands), not of `models`.
+The numbers are those of MODELS.md, MODELS_MLP.md and RECIPES.md, the specification this package was
+written from (read in the authors' code, READMEs and commands), not of `models`.
 """
 
 import pytest
@@ -16,9 +16,13 @@ from models.layers.basic import DropPath
 from tests.support.small_models import make
 
 AMIXERS = ("amixer_deit_s", "amixer_t", "amixer_s", "amixer_b")
+GFNET_PYRAMIDS = ("gfnet_h_ti", "gfnet_h_s", "gfnet_h_b")
 
-# MODELS.md 4.2 and 4.3, RECIPES.md 2.
-LAYER_SCALE = {"amixer_deit_s": 1e-4, "amixer_t": 1e-3, "amixer_s": 1e-3, "amixer_b": 1e-3}
+# MODELS.md 4.2 and 4.3, RECIPES.md 2; MODELS_MLP.md 11.
+LAYER_SCALE = {
+    "amixer_deit_s": 1e-4, "amixer_t": 1e-3, "amixer_s": 1e-3, "amixer_b": 1e-3,
+    "gfnet_h_ti": 1e-3, "gfnet_h_s": 1e-5, "gfnet_h_b": 1e-6,
+}  # fmt: skip
 
 # MODELS.md 4.2 and 4.3: AMixer's authors fix them in the code, with 17, 16, 32 and 32 blocks. Those
 # of DynaMixer and ViP (2.5) come from the command line; ConvMixer and SplitMixer (5, 6) have none.
@@ -27,7 +31,15 @@ DROP_PATH = {
     "amixer_t": (0.2, 16),
     "amixer_s": (0.35, 32),
     "amixer_b": (0.5, 32),
+    # MODELS_MLP.md 11: GFNet's authors fix them too. Those of LV-ViT and EAMLP do not.
+    "gfnet_s": (0.15, 19),
+    "gfnet_b": (0.25, 19),
+    "gfnet_h_ti": (0.1, 19),
+    "gfnet_h_s": (0.2, 19),
+    "gfnet_h_b": (0.4, 36),
 }
+# MODELS_MLP.md 9: fixed in the code, and starting anew in each of the three stages.
+CONVMLP_DROP_PATH = {"convmlp_s": (2, 4, 2), "convmlp_m": (3, 6, 3), "convmlp_l": (4, 8, 3)}
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # MODELS.md 1
 CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}  # RECIPES.md 3.1
@@ -40,6 +52,12 @@ CROP = {
     "amixer_deit_s": 0.875, "amixer_t": 0.875, "amixer_s": 0.875, "amixer_b": 0.875,
     # As ConvMixer's in MODELS.md 5: nothing else is known of SplitMixer's on ImageNet.
     "splitmixer_1536_20": 0.96, "splitmixer_768_32": 0.96, "splitmixer_1024_20_ks9_p14": 0.96,
+    # MODELS_MLP.md 2.1, 9, 10, 11.
+    "lvvit_t": 0.9, "lvvit_s": 0.9, "lvvit_m": 1.0, "lvvit_l": 1.0,
+    "gfnet_ti": 0.875, "gfnet_xs": 0.875, "gfnet_s": 0.875, "gfnet_b": 0.875,
+    "gfnet_h_ti": 0.875, "gfnet_h_s": 0.875, "gfnet_h_b": 0.875,
+    "convmlp_s": 0.9, "convmlp_m": 0.9, "convmlp_l": 0.9,
+    "eamlp_7": 0.9, "eamlp_14": 0.9, "eamlp_19": 0.9, "eamlp_24": 0.9,
 }  # fmt: skip
 
 
@@ -67,14 +85,16 @@ def test_default_drop_path_is_the_authors(name):
     with torch.device("meta"):
         model = timm.create_model(name)
     rates = [module.drop_prob for module in model.modules() if isinstance(module, DropPath)]
-    highest, depth = DROP_PATH.get(name, (0.0, 0))
-    assert rates == pytest.approx([highest * block / (depth - 1) for block in range(depth)])
+    highest, depth = DROP_PATH.get(name, (0.1, 0))
+    depths = CONVMLP_DROP_PATH.get(name, (depth,))
+    expected = [highest * block / (depth - 1) for depth in depths for block in range(depth)]
+    assert rates == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", AMIXERS)
+@pytest.mark.parametrize("name", LAYER_SCALE)
 def test_layer_scale_starts_at_the_authors(name):
     gammas = [p for key, p in make(name).named_parameters() if ".gamma" in key]
-    assert len(gammas) >= 6
+    assert len(gammas) >= 5
     assert all(torch.equal(gamma, torch.full_like(gamma, LAYER_SCALE[name])) for gamma in gammas)
 
 
@@ -90,18 +110,35 @@ def test_weight_banks_start_normal_with_the_authors_deviation(name):
     assert draws.abs().max() > 2.5  # not truncated: 1 of 80 draws is larger
 
 
-def test_positional_embedding_starts_with_the_authors_deviation():
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        ("amixer_deit_s", "pos_embed"),
+        ("lvvit_t", "pos_embed"),
+        ("lvvit_t", "cls_token"),
+        ("gfnet_ti", "pos_embed"),
+        ("gfnet_h_ti", "pos_embed"),
+        ("eamlp_7", "cls_token"),
+        ("gfnet_ti", "blocks.0.filter.complex_weight"),
+    ],
+)
+def test_parameters_of_their_own_start_with_the_authors_deviation(name, parameter):
     torch.manual_seed(0)
-    draws = make("amixer_deit_s").pos_embed.detach() / 0.02  # MODELS.md 4.3, Init
+    # MODELS.md 4.3, MODELS_MLP.md 2.1, 10 and 11, Init
+    draws = make(name).get_parameter(parameter).detach() / 0.02
     slack = 5 / draws.numel() ** 0.5
     assert draws.mean().item() == pytest.approx(0, abs=slack)
     assert draws.std().item() == pytest.approx(1, abs=slack / 2**0.5)
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_only_amixers_positions_are_spared_weight_decay(name):
-    # RECIPES.md 2: none on pos_embed; banks are decayed. No other family has such a parameter.
-    expected = {"pos_embed"} if name == "amixer_deit_s" else set()
+def test_positions_and_class_tokens_are_spared_weight_decay(name):
+    # RECIPES.md 2: none on pos_embed; banks are decayed. MODELS_MLP.md 2.1, 10, 11.
+    expected = set()
+    if name == "amixer_deit_s" or name.startswith("gfnet"):
+        expected = {"pos_embed"}
+    elif name.startswith(("lvvit", "eamlp")):
+        expected = {"pos_embed", "cls_token"}
     assert make(name).no_weight_decay() == expected
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.build import compile_in_place
-from tests.support.small_models import NAMES, ONE_OF_EACH_FAMILY, images, make, randomise
+from tests.support.small_models import ONE_OF_EACH_FAMILY, STRUCTURES, images, make, randomise
 
 # ONNX runs in float32 with its own order of additions.
 ONNX_RTOL = 1e-4
@@ -32,7 +32,7 @@ def backend():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_one_graph_for_training_and_one_for_evaluation(name, backend):
     model = make(name, drop_path_rate=0.1)
     model.compile(fullgraph=True, backend=backend)
@@ -47,7 +47,7 @@ def test_one_graph_for_training_and_one_for_evaluation(name, backend):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo looks at inputs
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_blocks_of_one_kind_share_a_graph(name, backend):
     model = make(name, drop_path_rate=0.1)
     compile_in_place(model, blocks=True)
@@ -84,7 +84,7 @@ def test_compiled_models_compute_the_same(blocks):
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_exported_program_computes_the_same(name):
     model = randomise(make(name)).eval()
     batch = torch.export.Dim("batch", min=2, max=64)

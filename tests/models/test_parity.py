@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+import models
+from benchmarks.model_timing import PLAIN_MODULES
 from benchmarks.plain.splitmixer import PlainSplitMixer
 from models import splitmixer
 from models.build import input_config
 from tests.support import authors_weights
 from tests.support.authors_weights import KEYS, LOGITS, our_name
-from tests.support.small_models import PLAIN
 from tools import convert_checkpoint
 
 # Both sides are float64; what is left is the order of additions.
@@ -44,13 +45,14 @@ def converted(published, folder):
     """The model in float64 with the authors' weights, by way of both kinds of file."""
     source, output = folder / "authors.pth.tar", folder / "ours.safetensors"
     torch.save(authors_weights.checkpoint(published), source)
-    name = our_name(published)
-    assert convert_checkpoint.main([str(source), "--model", name, "--out", str(output)]) == 0
+    name, (_, arguments) = our_name(published), models.resolve(published)
+    asked = published if arguments else name
+    assert convert_checkpoint.main([str(source), "--model", asked, "--out", str(output)]) == 0
     weights = load_file(output)
     source.unlink()  # 800 MB for the largest
     output.unlink()
-    model = timm.create_model(name, num_classes=len(weights["head.bias"])).double().eval()
-    model.load_state_dict(weights)
+    model = timm.create_model(name, num_classes=len(weights["head.bias"]), **arguments)
+    model.double().eval().load_state_dict(weights)
     return model
 
 
@@ -62,8 +64,9 @@ def transcription(published, model):
         plain = PlainSplitMixer(**arguments, **TIMMS[published])
         weights = splitmixer.checkpoint_filter_fn(weights, plain)
     else:
-        module = importlib.import_module(PLAIN[published.split("_")[0]])
-        plain = module.plain(our_name(published), num_classes=model.num_classes)
+        name, (_, arguments) = our_name(published), models.resolve(published)
+        module = importlib.import_module(PLAIN_MODULES[timm.model_entrypoint(name).__module__])
+        plain = module.plain(name, num_classes=model.num_classes, **arguments)
     plain.double().eval().load_state_dict(weights)
     return plain
 
@@ -85,7 +88,18 @@ def test_authors_weights_give_the_authors_outputs(published, tmp_path):
         assert relative_error(plain(images).numpy(), LOGITS[published]) < RTOL
 
 
-@pytest.mark.parametrize("published", [name for name in KEYS if name not in LOGITS])
+LARGE = ("lvvit_m", "lvvit_l", "gfnet_b", "gfnet_h_b", "convmlp_l", "eamlp_19", "eamlp_24")
+"""More blocks, and wider ones, than the smaller variants of their families have."""
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
+        for name in KEYS
+        if name not in LOGITS
+    ],
+)
 def test_authors_weights_give_the_outputs_of_the_papers_equations(published, tmp_path):
     model = converted(published, tmp_path)
     plain = transcription(published, model)

@@ -18,7 +18,8 @@ Operation = native.Operation
 
 FILL = (124, 116, 104)
 FILTERS = {0: Image.Resampling.NEAREST, 1: Image.Resampling.BILINEAR, 2: Image.Resampling.BICUBIC}
-SIZES = [(224, 224), (97, 61), (30, 41), (3, 3), (2, 5), (1, 1), (1, 40), (40, 1)]  # (width, height)
+# Width and height.
+SIZES = [(224, 224), (97, 61), (30, 41), (3, 3), (2, 5), (1, 1), (1, 40), (40, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def pool():
 @pytest.fixture(params=[False, True], ids=["vectors", "portable"])
 def instructions(request):
     """Each processor takes one of the two forms of the code; both are tested where both run."""
-    native._native.use_portable_operations(request.param)
+    native._native.use_portable_operations(is_portable=request.param)
     yield
-    native._native.use_portable_operations(False)
+    native._native.use_portable_operations(is_portable=False)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ def test_any_affine_map_gives_pils_bytes(pool, resample, matrix, width, height):
 def test_shifts_that_meet_whole_values_give_pils_bytes(
     pool, resample, sixteenths, shears, noise, step
 ):
-    """Where float32 comes near a whole number it must not decide: flat areas and short fractions."""
+    """Near a whole number float32 must not decide: in flat areas, and with short fractions."""
     image = small(data.chelsea(), (60, 44)) // step * step
     across, down = sixteenths[0] / 16 + noise, sixteenths[1] / 16 - noise
     for matrix in [

@@ -162,7 +162,7 @@ begun.wait()
 def test_the_interpreter_ends_while_daemon_threads_decode(crop, tmp_path):
     path = tmp_path / "image.jpg"
     path.write_bytes(crop.data)
-    for _ in range(5):
+    for _ in range(3):
         ended = subprocess.run(
             [sys.executable, "-c", EXIT, path],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

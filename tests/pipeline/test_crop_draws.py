@@ -133,7 +133,12 @@ def test_padded_crops_are_torchvisions():
     drawn = crop_draws.crops(config, **key, **sizes)
     assert (drawn.boxes == [0, 0, size, size]).all()
     shifts = crop_draws.padded_shifts(config, **key)
-    assert scipy.stats.chisquare(np.bincount(shifts.ravel() + padding)).pvalue > 1e-4
+    assert (
+        scipy.stats.chisquare(
+            np.bincount(shifts.ravel() + padding, minlength=2 * padding + 1)
+        ).pvalue
+        > 1e-4
+    )
 
     pixels = torch.arange(1, size * size + 1).view(1, size, size)
     for i in range(60):

@@ -8,15 +8,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import models
+
 DATA = Path(__file__).parents[1] / "models" / "parity"
-KEYS = json.loads((DATA / "keys.json").read_text(encoding="utf-8"))
-LOGITS = dict(np.load(DATA / "logits.npz"))
+KEYS = {
+    name: shapes
+    for path in sorted(DATA.glob("keys*.json"))
+    for name, shapes in json.loads(path.read_text(encoding="utf-8")).items()
+}
+LOGITS = {
+    name: logits
+    for path in sorted(DATA.glob("logits*.npz"))
+    for name, logits in np.load(path).items()
+}
 
 INTEGER = ("num_batches_tracked", "relative_position_index")
 
 
 def our_name(name):
     """The registered name of a published variant; the data set is a matter of arguments."""
+    name, _ = models.resolve(name)
     name, _, data = name.partition("_256_8_")
     return name + {"": "", "cifar10": "_256_8", "food101": "_256_8_ks7_p7"}[data]
 
@@ -54,7 +65,9 @@ def checkpoint(name, weights=None):
     """What the authors' training script saves for a published variant."""
     weights = state_dict(name) if weights is None else weights
     args = argparse.Namespace(model=name, lr=2e-3, drop_path=0.1, mean=(0.485, 0.456, 0.406))
-    if name.startswith("amixer"):
+    if name.startswith("convmlp"):
+        return weights
+    if name.startswith(("amixer", "gfnet")):
         return {"model": weights, "optimizer": {}, "epoch": 299, "scaler": {}, "args": args}
     if name.startswith("dynamixer"):
         raw = {key: torch.zeros(()).expand(value.shape) for key, value in weights.items()}

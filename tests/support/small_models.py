@@ -7,17 +7,9 @@ import torch
 from torch import nn
 
 import models
+from benchmarks.model_timing import PLAIN_MODULES
 
 NUM_CLASSES = 7
-
-PLAIN = {
-    "dynamixer": "benchmarks.plain.dynamixer",
-    "vip": "benchmarks.plain.vip",
-    "amixer": "benchmarks.plain.amixer",
-    "splitmixer": "benchmarks.plain.splitmixer",
-    "convmixer": "benchmarks.plain.splitmixer",
-    "stridemixer": "benchmarks.plain.splitmixer",
-}
 
 ONE_OF_EACH_FAMILY = (
     "dynamixer_s",
@@ -26,12 +18,38 @@ ONE_OF_EACH_FAMILY = (
     "amixer_t",
     "splitmixer_i_256_8",
     "stridemixer_i_256_8",
+    "lvvit_t",
+    "gfnet_ti",
+    "gfnet_h_ti",
+    "convmlp_s",
+    "eamlp_7",
 )
+
+_GFNET = {"depths": (3,), "dims": (16,)}
+_GFNET_H = {"depths": (1, 1, 2, 1), "dims": (8, 12, 16, 20)}
+_CONVMLP = {"depths": (2, 2, 1), "dims": (12, 16, 24), "token_dim": 8, "conv_depth": 2}
+# The stem's dropout, which the authors fix, would make every training step random.
+_EAMLP = {"depth": 3, "token_drop_rate": 0.0}
+
+SMALL: dict[str, dict[str, object]] = {
+    "lvvit_t": {"depth": 3, "embed_dim": 24, "stem_width": 8},
+    "lvvit_s": {"depth": 3, "embed_dim": 24, "stem_width": 8},
+    "lvvit_m": {"depth": 3, "embed_dim": 32, "stem_width": 8},
+    "lvvit_l": {"depth": 3, "embed_dim": 24, "stem_width": 16},
+    "gfnet_ti": _GFNET, "gfnet_xs": _GFNET, "gfnet_s": _GFNET, "gfnet_b": _GFNET,
+    "gfnet_h_ti": _GFNET_H, "gfnet_h_s": _GFNET_H, "gfnet_h_b": _GFNET_H,
+    "convmlp_s": _CONVMLP, "convmlp_m": _CONVMLP, "convmlp_l": {**_CONVMLP, "conv_depth": 1},
+    "eamlp_7": {**_EAMLP, "embed_dim": 16}, "eamlp_14": {**_EAMLP, "embed_dim": 24},
+    "eamlp_19": {**_EAMLP, "embed_dim": 28}, "eamlp_24": {**_EAMLP, "embed_dim": 32},
+}  # fmt: skip
+"""Constructor arguments of the families whose variants differ in numbers only."""
 
 
 def image_size(name: str) -> int:
     """Pixels of a side of the small variant's images: a grid of 8 or 4 tokens at least."""
     family = name.split("_")[0]
+    if name in SMALL:
+        return 32 if family == "convmlp" else 64
     if name == "dynamixer_nano" or family == "amixer":
         return 32 if name == "dynamixer_nano" else 64
     return 56 if family in ("dynamixer", "vip") or "p7" in name or "_20" in name else 28
@@ -40,6 +58,8 @@ def image_size(name: str) -> int:
 def settings(name: str) -> dict[str, object]:
     """Constructor arguments that make `name` small, for ours and for the plain form."""
     family = name.split("_")[0]
+    if name in SMALL:
+        return SMALL[name]
     if name == "dynamixer_nano":
         return {}
     if family == "dynamixer":  # 64 tokens in the first stage are many: branches are folded there
@@ -73,16 +93,22 @@ def make_plain(name: str) -> nn.Module:
         arguments["img_size"] = (size, size)
     elif name.startswith("amixer"):  # grids of 16, 8, 4 and 2 in 8, 4, 1 and 1 windows
         arguments["windows"] = ((2, 2), (2, 2), (4, 4), (2, 2))
-    module = importlib.import_module(PLAIN[name.split("_")[0]])
+    elif name in SMALL:
+        arguments.pop("token_drop_rate", None)
+        if not name.startswith("convmlp"):
+            arguments["img_size"] = size
+    module = importlib.import_module(PLAIN_MODULES[timm.model_entrypoint(name).__module__])
     return module.plain(name, **arguments)
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give parameters and statistics of BatchNorm ordinary sizes; zero biases hide mistakes."""
+    """Give what is learned, and BatchNorm's statistics, ordinary sizes; zeros hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
+    saved = model.state_dict()
+    learned = [(key, p) for key, p in model.named_parameters() if p.requires_grad]
     with torch.no_grad():
-        for key, value in (*model.named_parameters(), *model.named_buffers()):
-            if not value.is_floating_point():
+        for key, value in (*learned, *model.named_buffers()):
+            if key not in saved or not value.is_floating_point():
                 continue
             draws = torch.randn(value.shape, generator=generator, dtype=torch.float64)
             if key.endswith("running_var"):
@@ -105,3 +131,6 @@ def images(name: str, batch: int = 2, seed: int = 1, **overrides: object) -> tor
 
 
 NAMES = models.names()
+
+STRUCTURES = tuple(name for name in NAMES if name not in SMALL or name in ONE_OF_EACH_FAMILY)
+"""Those whose small forms differ in more than numbers, for what is costly."""

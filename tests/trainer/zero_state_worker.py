@@ -37,7 +37,8 @@ from trainer.zero_state import (
 GLOBAL, ROUNDS = 16, 2
 
 
-def make(stage: int, dtype: str, name: str) -> tuple[Engine, Ema]:
+def make(stage: int, dtype: str, name: str, fixed: float = 0.1) -> tuple[Engine, Ema]:
+    """An engine and its average; one parameter, all of it `fixed`, does not learn."""
     per_gpu = GLOBAL // ROUNDS // dist.get_world_size()
     recipe = Recipe(
         model=ModelConfig(name="dynamixer_nano"),
@@ -49,6 +50,8 @@ def make(stage: int, dtype: str, name: str) -> tuple[Engine, Ema]:
     )
     torch.manual_seed(0)
     model = build_model("dynamixer_nano", num_classes=10)
+    model.get_parameter("norm.bias").requires_grad_(requires_grad=False).fill_(fixed)
+    model.register_buffer("of_rank", torch.tensor(float(dist.get_rank())), persistent=False)
     plan = BatchPlan.solve(global_size=GLOBAL, per_gpu=per_gpu, world_size=dist.get_world_size())
     engine = Engine(model, recipe, plan)
     return engine, Ema(engine, 0.9)
@@ -88,7 +91,7 @@ def gather(engine: Engine, ema: Ema) -> TrainingState:
 
 
 def restore(stage: int, dtype: str, name: str, state: TrainingState) -> tuple[Engine, Ema]:
-    engine, ema = make(stage, dtype, name)
+    engine, ema = make(stage, dtype, name, fixed=0.7)  # what is restored must not be the new one's
     ema.load(state.ema)
     scatter_weights(engine, state.model)
     scatter_moments(engine, state)
@@ -133,6 +136,7 @@ def check(stage: int, dtype: str, name: str) -> tuple[dict[str, object], Trainin
         "resumed": whole[:3] + rest,
         "same_state": equal(end, again),
         "ema_forward_error": error,
+        "unsaved_buffer": engine.module.get_buffer("of_rank").item(),
     }, middle
 
 
