@@ -70,7 +70,7 @@ def test_the_average_swapped_in_computes_as_a_plain_model_with_its_weights(two_r
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_buffers_that_are_not_saved_are_not_averaged(two_ranks, stage):
-    assert two_ranks[f"stage{stage}"]["unsaved_buffer"] == 0.0  # of rank 0; rank 1 has 1.0
+    assert two_ranks[f"adamw_{stage}"]["unsaved_buffer"] == 0.0  # of rank 0; rank 1 has 1.0
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
