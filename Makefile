@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENV := .venv/.complete
-PACKAGES := pipeline models trainer tools tests benchmarks launch.py
+PACKAGES := pipeline models trainer tools native tests benchmarks launch.py
+NATIVE := $(wildcard native/pyproject.toml native/CMakeLists.txt native/src/* native/millstream_native/*)
 
 .PHONY: help env quickstart test slow check fmt wheel
 
@@ -11,7 +12,7 @@ help:  ## list the targets
 
 env: $(ENV)  ## make the environment in .venv (uv, from the lock file)
 
-$(ENV): pyproject.toml uv.lock tools/make_env.sh
+$(ENV): pyproject.toml uv.lock tools/make_env.sh $(NATIVE)
 	sh tools/make_env.sh
 	touch $(ENV)
 

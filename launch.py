@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from trainer import yaml_config
+from trainer import recipe_keys, yaml_config
 from trainer.recipe import Recipe
 
 EXIT_COMPLETE = 0
@@ -28,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     """Train the recipe that the arguments name; returns the exit code."""
     arguments = _parse(argv)
     try:
+        if arguments.explain is not None:
+            print(recipe_keys.explain(arguments.explain))
+            return 0
         recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
     except ValueError as error:
         return _fail(error, EXIT_BAD_INPUT)
@@ -43,7 +46,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="recipe, a YAML file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, help="recipe, a YAML file")
+    what.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="KEY",
+        help="say what a key of a recipe means, or those of a section, or all, and leave",
+    )
     parser.add_argument("--print", action="store_true", help="show the resolved recipe and leave")
     # The deepspeed launcher adds it; LOCAL_RANK in the environment is what counts.
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -3,8 +3,8 @@
 - `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`, `lvvit`, `gfnet`, `convmlp`,
   `eamlp`: the families; each registers its variants by `registry`. `layers`: what they are built
   of.
-- `build`: a model by name, for an input size.
-- `checkpoints`, `checkpoint_files`: the authors' weights.
+- `build`: a model by name, for an input size. `description`: what weights are of.
+- `checkpoints`, `checkpoint_files`: the authors' weights. `hub`: folders as the hub has them.
 """
 
 import importlib

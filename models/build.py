@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -79,12 +80,10 @@ def build_model(
     if drop_path_rate is not None:
         check_rate("model.drop_path_rate", drop_path_rate)
     size = None if img_size is None else as_pair(img_size)
-    wanted = {"img_size": img_size, "drop_path_rate": drop_path_rate}
-    given = {key: value for key, value in wanted.items() if value is not None}
-    if img_size is not None and not takes_size(name):
-        given.pop("img_size")
+    given = constructor_arguments(name, img_size=img_size, drop_path_rate=drop_path_rate)
+    create = cast("Callable[..., nn.Module]", timm.create_model)
     try:
-        model = timm.create_model(name, num_classes=num_classes, **given)
+        model = create(name, num_classes=num_classes, **given)
     except TypeError as error:
         raise _refused_keyword(name, error) from error
     if size is not None:
@@ -92,6 +91,15 @@ def build_model(
     if grad_checkpointing:
         _checkpoint_gradients(name, model)
     return model
+
+
+def constructor_arguments(
+    name: str, *, img_size: int | None, drop_path_rate: float | None
+) -> dict[str, int | float]:
+    """What the constructor of `name` is given beside the number of classes."""
+    size = img_size if takes_size(name) else None
+    wanted = {"img_size": size, "drop_path_rate": drop_path_rate}
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
 def take_size(model: nn.Module, size: tuple[int, int]) -> None:

@@ -73,6 +73,11 @@ def sample_of(draws: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(draws < 0, draws, draws % _DRAW_UNIT)
 
 
+def repeat_of(draws: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which of its sample's draws each one is, from 0."""
+    return draws // _DRAW_UNIT
+
+
 def num_rank_batches(
     num_samples: int, *, world_size: int, batch_size: int, accumulation: int = 1, pad: bool = False
 ) -> int:

@@ -1,7 +1,9 @@
 """One verb a file: what is done from a command line.
 
 - `make_shards`, `make_folders`, `make_digits`: data made. `check_data`: data checked and mended.
-- `convert_checkpoint`, `export_weights`: weights from elsewhere, and for elsewhere.
+- `convert_checkpoint`, `export_weights`, `average_checkpoints`: weights from elsewhere, for
+  elsewhere, and several made one.
+- `validate`, `predict`: a model measured, and asked. `trained`: what is done with trained models.
 - `preview_batches`, `plot_run`, `report_run`: what a run sees, and what it did.
 - `cli`: what the tools' command lines share.
 """

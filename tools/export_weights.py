@@ -1,61 +1,95 @@
-"""Copy the weights of a run's newest (or best) checkpoint to one file that timm loads.
+"""Write a trained model for other programs: one file, or a folder as the Hugging Face hub has them.
 
-python tools/export_weights.py runs/quickstart --output digits.safetensors
-timm.create_model("dynamixer_nano", checkpoint_path="digits.safetensors")   # import models first
+    python tools/export_weights.py runs/quickstart --output digits.safetensors
+    python tools/export_weights.py runs/quickstart --output digits --format hub
+    python tools/export_weights.py runs/quickstart --output digits.onnx --format onnx
+
+    timm      .safetensors, which timm.create_model(NAME, checkpoint_path=FILE) loads
+    hub       a folder: config.json, model.safetensors, and README.md, a card made from the run;
+              timm.create_model("local-dir:FOLDER", pretrained=True) loads it
+    onnx      .onnx, of any batch size
+    torch     .pt2, for torch.export.load
+
+(Our models: after `import models`.) Class names, input size, mean, std and crop go along. Each is
+loaded again and compared before it gets its name. Exit codes: 0 written; 2 the model or the
+arguments cannot be used; 73 the output exists; 74 reading or writing failed; 75 interrupted; 1
+anything else.
 """
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from pipeline.errors import DataError
+from tools.cli import exits
+from tools.cli.model_options import ModelChoice, add_model_options, model_choice
+from tools.cli.output_files import add_force_option, check_output, refuse_existing
+from tools.cli.progress import interruptible
 
-from pipeline.storage.files import finish_part, part_path
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError
+SUFFIXES = {"timm": ".safetensors", "onnx": ".onnx", "torch": ".pt2", "hub": ""}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the file; returns the exit code."""
+    """Write what the arguments name; returns the exit code."""
+    arguments = _parse(argv)
+    try:
+        with interruptible():
+            choice = model_choice(arguments)
+            _check_output(arguments)
+            _run(choice, arguments)
+        return exits.COMPLETE
+    except exits.TOLD as failure:
+        code, error = exits.explain(failure, go_on="run the same command again")
+        print(f"error: {error}", file=sys.stderr)
+        return code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--raw", action="store_true", help="the weights, not their EMA")
-    parser.add_argument("--best", action="store_true", help="the best evaluated, not the newest")
-    arguments = parser.parse_args(argv)
-    try:
-        source = choose(arguments.run / "checkpoints", best=arguments.best)
-    except CheckpointError as error:
-        parser.error(str(error))
-    average, raw = source / "ema.safetensors", source / "model.safetensors"
-    chosen = raw if arguments.raw or not average.exists() else average
-    export(chosen, arguments.output, step=checkpoint.read_meta(source).progress.step)
-    print(f"{arguments.output}: from {chosen}")
-    return 0
+    add_model_options(parser)
+    parser.add_argument("--output", type=Path, required=True, help="file or folder to write")
+    parser.add_argument("--format", choices=tuple(SUFFIXES), default="timm", help="default: timm")
+    add_force_option(parser)
+    return parser.parse_args(argv)
 
 
-def choose(root: Path, *, best: bool) -> Path:
-    """The newest whole checkpoint below `root`, or the one that was evaluated best.
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Refuse names that lie, and what would be lost, before torch is imported."""
+    output: Path = arguments.output
+    if arguments.format != "hub":
+        fitting = next((name for name, s in SUFFIXES.items() if s and s == output.suffix), "")
+        if fitting not in ("", arguments.format):
+            raise DataError(
+                f"{output}: --format {arguments.format} writes {SUFFIXES[arguments.format]}; add"
+                f" --format {fitting}, or name another file"
+            )
+        check_output(output, suffixes=(SUFFIXES[arguments.format],), force=arguments.force)
+        return
+    if output.suffix in SUFFIXES.values() and output.suffix:
+        raise DataError(f"{output}: --format hub writes a folder; leave the suffix out")
+    if output.is_file():
+        raise DataError(f"{output}: --format hub writes a folder, and this is a file")
+    if not output.absolute().parent.is_dir():
+        raise DataError(f"{output.parent}: no such folder; make it, or name another")
+    refuse_existing(output, force=arguments.force)
 
-    Raises:
-        CheckpointError: if there is none.
-    """
-    chosen = checkpoint.find_best(root) if best else checkpoint.find_latest(root)[0]
-    if chosen is None:
-        kind = "evaluated checkpoint" if best else "checkpoint"
-        raise CheckpointError(f"{root}: no {kind} is there; give the folder of a run")
-    return chosen
 
+def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
+    with redirect_stdout(sys.stderr):  # libraries speak there, too
+        from tools.trained.export import EXPORTS
+        from tools.trained.load import load
 
-def export(source: Path, output: Path, *, step: int) -> None:
-    """Copy a state_dict with `step` and the kind of weights in its metadata, atomically."""
-    with safe_open(source, framework="pt") as file:
-        metadata = dict(file.metadata() or {})
-    part = part_path(output)
-    save_file(load_file(source), part, {**metadata, "weights": source.stem, "step": str(step)})
-    finish_part(part)
+        model = load(choice)
+        EXPORTS[arguments.format](model, arguments.output)
+    height, width = model.description.input.size
+    print(
+        f"{arguments.output}: {model.description.name}, {model.num_parameters:,} parameters,"
+        f" {len(model.description.classes) or 'unnamed'} classes, {height}x{width} pixels; from"
+        f" {model.origin}"
+    )
 
 
 if __name__ == "__main__":

@@ -26,16 +26,16 @@ from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.manifest import Manifest, printable, software
 from pipeline.prepare.conversion.parts import WHOLE, Part, parse_part
 from pipeline.prepare.conversion.remote_output import staged, staged_for_looking
-from pipeline.prepare.conversion.run import check_output, convert, merge
+from pipeline.prepare.conversion.run import check_output, convert, find_finished, merge
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from tools.cli import exits
+from tools.cli.numbers import positive
 from tools.cli.output_options import (
     add_shard_options,
     add_target_options,
     new_conversion,
     new_runner,
-    positive,
 )
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
@@ -48,7 +48,7 @@ class SplitResult:
     split: str
     folder: str
     state: str
-    """`complete`, `part written` or `planned` (a dry run)."""
+    """`complete`, `already complete`, `part written` or `planned` (a dry run)."""
     classes: int
     images: int
     bytes: int
@@ -186,6 +186,7 @@ def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> Spl
     run = new_runner(arguments, conversion)
     place = nullcontext() if conversion.remote is None else staged(conversion, arguments.part)
     with place, ImageProgress(conversion.split, len(scan), int(scan.sizes.sum())) as progress:
+        was_complete = find_finished(conversion) is not None
         if arguments.merge:
             manifest = merge(conversion)
         else:
@@ -194,7 +195,8 @@ def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> Spl
             )
     if manifest is None:
         return _result(conversion, "part written", progress.images, seconds=progress.seconds)
-    return _completed(conversion, manifest, progress.seconds)
+    state = "already complete" if was_complete else "complete"
+    return _completed(conversion, manifest, state, progress.seconds)
 
 
 def _planned(conversion: Conversion) -> SplitResult:
@@ -213,10 +215,12 @@ def _planned(conversion: Conversion) -> SplitResult:
     )
 
 
-def _completed(conversion: Conversion, manifest: Manifest, seconds: float) -> SplitResult:
+def _completed(
+    conversion: Conversion, manifest: Manifest, state: str, seconds: float
+) -> SplitResult:
     return _result(
         conversion,
-        "complete",
+        state,
         manifest["samples"],
         size=manifest["bytes"],
         seconds=seconds,

@@ -1,119 +1,243 @@
-"""Draw a training batch as the model sees it: cropped, flipped, erased and mixed.
+"""Look at training images as the model sees them: cropped, augmented, erased and mixed.
 
-python tools/preview_batches.py --config configs/quickstart.yaml        # writes batch.png
+    python tools/preview_batches.py --config configs/quickstart.yaml        # writes batch.png
+    python tools/preview_batches.py --config R.yaml --samples 3,17,20:40 --epoch 7 --dump DIR
+    python tools/preview_batches.py --config R.yaml --samples 0:1000 --dump DIR --draws-only
 
 Above each image stand the classes of its target with their shares, as far as label smoothing alone
-does not explain them. Epoch and batch number choose any batch of the run, past or to come: on one
-GPU without accumulation the pixels are the very ones that the model gets.
+does not explain them, and the operations that were drawn for it. Epoch and batch number choose any
+batch of the run, past or to come: on one GPU without accumulation the pixels are the very ones that
+the model gets. With --dump, DIR/SAMPLE_EPOCH.png has the pixels that the loader yields, before they
+are normalised, erased and mixed, and DIR/draws.jsonl an object with all draws of each sample. Exit
+codes: 0 written; 2 the recipe, the data or the arguments cannot be used; 74 writing failed.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import matplotlib as mpl
 
 mpl.use("Agg")
+import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import track
 from torch import Tensor
 
 from models.build import build_model
 from pipeline.augment.batches import BatchTransform
-from pipeline.batch import Placement
+from pipeline.batch import Batch, Placement
 from pipeline.config import InputSpec
 from pipeline.formats.open import open_split
 from pipeline.loaders.build import build_loader
+from pipeline.loaders.draw_records import DrawnRun, Record
+from pipeline.storage.files import finish_part, part_path, write_atomically
 from tools.cli import exits
 from trainer import yaml_config
-from trainer.input_spec import input_spec
+from trainer.input_spec import input_spec, take_input
 from trainer.recipe import Recipe
 
 _COLUMNS = 8
 
 
-class TrainingBatch(NamedTuple):
-    """Images (B, 3, H, W) as displayed, from 0 to 1; targets (B, C); names of the classes."""
+class Preview(NamedTuple):
+    """Images (B, 3, H, W) as displayed, from 0 to 1; and what to write above each."""
 
     images: Tensor
-    targets: Tensor
-    classes: tuple[str, ...]
+    titles: list[str]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the picture; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, help="recipe, a YAML file")
-    parser.add_argument("--epoch", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=0, help="number within the epoch, from 0")
-    parser.add_argument("--images", type=int, default=32, help="how many of the batch to draw")
-    parser.add_argument("--output", type=Path, default=Path("batch.png"))
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    arguments = parser.parse_args(argv)
+    """Write what is asked for; returns the exit code."""
+    arguments = _parse(argv)
     try:
         recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
-        batch = training_batch(recipe, epoch=arguments.epoch, number=arguments.batch)
-    except ValueError as error:  # of the recipe or of the data
-        print(f"error: {error}", file=sys.stderr)
-        return exits.BAD_INPUT
-    title = f"{arguments.config.stem}: epoch {arguments.epoch}, batch {arguments.batch}"
-    draw(batch, arguments.output, count=arguments.images, title=title)
+        run, num_classes = drawn_run(recipe)
+        if arguments.samples is None:
+            number, per_gpu = arguments.batch, recipe.batch.per_gpu
+            order = run.order(arguments.epoch)
+            if not 0 <= number < len(order) // per_gpu:
+                last = len(order) // per_gpu - 1
+                raise ValueError(f"--batch: an epoch has batches 0 to {last}, got {number}")
+            draws = order[number * per_gpu : (number + 1) * per_gpu]
+        else:
+            draws = run.draws_of(arguments.samples, arguments.epoch)
+        if arguments.dump is not None:
+            dump(run, draws, arguments.epoch, arguments.dump, pixels=not arguments.draws_only)
+            print(f"{arguments.dump}: {len(draws)} samples of epoch {arguments.epoch}")
+            return exits.COMPLETE
+        preview = previewed(run, draws, arguments.epoch, num_classes)
+        title = f"{arguments.config.stem}: epoch {arguments.epoch}"
+        title += f", batch {arguments.batch}" if arguments.samples is None else ""
+        draw(preview, arguments.output, count=arguments.images, title=title)
+    except (ValueError, OSError) as error:
+        code, message = exits.explain(error, go_on="run the same command again")
+        print(f"error: {message}", file=sys.stderr)
+        return code
     print(f"batch: {arguments.output}")
-    return 0
+    return exits.COMPLETE
 
 
-def training_batch(recipe: Recipe, *, epoch: int, number: int) -> TrainingBatch:
-    """Return batch `number` of `epoch`, as one rank without accumulation gets it.
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="recipe, a YAML file")
+    parser.add_argument("--epoch", type=int, default=0, help="from 0, as are batches and samples")
+    parser.add_argument("--batch", type=int, default=0, help="number within the epoch")
+    parser.add_argument(
+        "--samples", type=_numbers, metavar="3,17,20:40", help="instead of a batch: these samples"
+    )
+    parser.add_argument("--images", type=int, default=32, help="how many to draw at most")
+    parser.add_argument("--output", type=Path, default=Path("batch.png"), help="picture to write")
+    parser.add_argument("--dump", type=Path, metavar="DIR", help="write pixels and draws instead")
+    parser.add_argument(
+        "--draws-only", action="store_true", help="with --dump: no pixels, nothing is decoded"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    arguments = parser.parse_args(argv)
+    if arguments.draws_only and arguments.dump is None:
+        parser.error("--draws-only has no effect without --dump DIR")
+    return arguments
+
+
+def _numbers(text: str) -> list[int]:
+    """Read numbers and half-open ranges such as `3,17,20:40`."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, colon, end = part.partition(":")
+        if not (first.isdecimal() and (end.isdecimal() if colon else True)):
+            raise argparse.ArgumentTypeError(f"expected numbers such as 3,17,20:40, got {part!r}")
+        found += range(int(first), int(end)) if colon else [int(first)]
+    return found
+
+
+def drawn_run(recipe: Recipe) -> tuple[DrawnRun, int]:
+    """Return what the draws of a recipe's run depend on, and its number of classes.
 
     Raises:
-        ValueError: if the recipe, the data or the number cannot be used.
+        ValueError: if the recipe or the data cannot be used.
     """
     source = open_split(recipe.data, "train")
     num_classes = recipe.model.num_classes or len(source.classes)
-    spec = _spec(recipe, num_classes)
-    loader = build_loader(
-        source,
+    run = DrawnRun(
+        source=source,
         data=recipe.data,
         augment=recipe.augment,
-        spec=spec,
-        batch_size=recipe.batch.per_gpu,
+        spec=_spec(recipe, num_classes),
+        seed=recipe.run.seed,
+        global_size=recipe.batch.global_size,
+        per_gpu=recipe.batch.per_gpu,
+    )
+    return run, num_classes
+
+
+def loaded(run: DrawnRun, draws: NDArray[np.int64], epoch: int, *, at_once: int) -> Iterator[Batch]:
+    """Yield the pixels of `draws`, as the loader of the run gives them, `at_once` at a time."""
+    loader = build_loader(
+        run.source,
+        data=run.data,
+        augment=run.augment,
+        spec=run.spec,
+        batch_size=at_once,
         accumulation=1,
         placement=Placement(),
-        seed=recipe.run.seed,
+        seed=run.seed,
         training=True,
+        chosen=draws,
     )
     with closing(loader):
-        batch = next(loader.batches(epoch, number), None)
-        if batch is None:
-            raise ValueError(f"--batch: an epoch has batches 0 to {number - 1}, got {number}")
-        transform = BatchTransform(
-            recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed
-        )
-        images, targets = transform.train(batch, epoch)
-    std, mean = (torch.tensor(value)[:, None, None] for value in (spec.std, spec.mean))
-    return TrainingBatch((images * std + mean).clamp(0, 1), targets, source.classes)
+        yield from loader.batches(epoch)
 
 
-def draw(batch: TrainingBatch, output: Path, *, count: int, title: str) -> None:
-    """Write the first `count` images as a PNG, each with its target above it."""
-    count = min(count, len(batch.images))
+def dump(
+    run: DrawnRun, draws: NDArray[np.int64], epoch: int, folder: Path, *, pixels: bool
+) -> None:
+    """Write the draws, and the pixels before whatever is done to the whole batch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = list(run.records(draws, epoch))
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    write_atomically(folder / "draws.jsonl", lines.encode())
+    if not pixels:
+        return
+    batches = loaded(run, draws, epoch, at_once=1)
+    for record, batch in zip(track(records, "pixels"), batches, strict=True):
+        repeat = f"_{record['repeat']}" if "repeat" in record else ""
+        path = folder / f"{record['sample']}_{record['epoch']}{repeat}.png"
+        part = part_path(path)
+        image = Image.fromarray(batch.images[0].permute(1, 2, 0).numpy())
+        image.save(part, format="PNG")
+        finish_part(part)
+
+
+def previewed(run: DrawnRun, draws: NDArray[np.int64], epoch: int, num_classes: int) -> Preview:
+    """Return the images of `draws` after all that is done to them, neighbours mixed."""
+    (batch,) = loaded(run, draws, epoch, at_once=len(draws))
+    augment = run.augment
+    if len(draws) % 2 or not _is_whole(run, draws, epoch):
+        # Partners are not there: each image is shown by itself, and its partner is named.
+        augment = replace(augment, mixup=0.0, cutmix=0.0, mix_prob=1.0, mix_off_epoch=0)
+        augment = replace(augment, correct_lam=True)
+    transform = BatchTransform(augment, spec=run.spec, num_classes=num_classes, seed=run.seed)
+    images, targets = transform.train(batch, epoch)
+    std, mean = (torch.tensor(value)[:, None, None] for value in (run.spec.std, run.spec.mean))
+    titles = [
+        "\n".join([target_text(target, run.source.classes), *_in_words(record)])
+        for target, record in zip(targets, run.records(draws, epoch), strict=True)
+    ]
+    return Preview((images * std + mean).clamp(0, 1), titles)
+
+
+def _is_whole(run: DrawnRun, draws: NDArray[np.int64], epoch: int) -> bool:
+    """Whether the draws are neighbours in the epoch's order, so that they mix among themselves."""
+    start = np.flatnonzero(run.order(epoch) == draws[0])
+    found = run.order(epoch)[start[0] : start[0] + len(draws)] if len(start) else np.array([])
+    return np.array_equal(found, draws)
+
+
+def _in_words(record: Record) -> list[str]:
+    """Return the operations of an image, a line each, and whom it is mixed with."""
+    lines = []
+    for operation in cast("list[dict[str, object]]", record["ops"]):
+        arg = operation["arg"]
+        value = f" {arg:.3g}" if isinstance(arg, float) else "" if arg is None else f" {arg}"
+        lines.append(f"{operation['name']}{value}")
+    if record["partner"] is not None:
+        lines.append(f"with {record['partner']} at {1 - cast('float', record['weight']):.2f}")
+    return lines
+
+
+def draw(preview: Preview, output: Path, *, count: int, title: str) -> None:
+    """Write the first `count` images as a PNG, each with its title above it."""
+    count = min(count, len(preview.images))
     rows = -(-count // _COLUMNS)
+    lines = max(title.count("\n") + 1 for title in preview.titles[:count])
     figure, axes = plt.subplots(
-        rows, _COLUMNS, figsize=(1.6 * _COLUMNS, 1.9 * rows + 0.4), squeeze=False
+        rows,
+        _COLUMNS,
+        figsize=(1.6 * _COLUMNS, (1.75 + 0.12 * lines) * rows + 0.4),
+        squeeze=False,
     )
     figure.suptitle(title)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, image, target in islice(zip(axes.flat, *batch[:2], strict=False), count):
+    for axis, image, words in islice(zip(axes.flat, *preview, strict=False), count):
         axis.imshow(image.permute(1, 2, 0).numpy())
-        axis.set_title(target_text(target, batch.classes), fontsize=7)
+        axis.set_title(words, fontsize=6.5)
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=120)
+    part = part_path(output)
+    figure.savefig(part, dpi=120, format="png")
+    finish_part(part)
     plt.close(figure)
 
 
@@ -136,7 +260,8 @@ def _spec(recipe: Recipe, num_classes: int) -> InputSpec:
         model = build_model(
             recipe.model.name, num_classes=num_classes, img_size=recipe.model.img_size
         )
-    return input_spec(model, recipe.data)
+    take_input(model, recipe.data)
+    return input_spec(model)
 
 
 if __name__ == "__main__":

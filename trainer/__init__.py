@@ -1,6 +1,7 @@
 """Optimization: from batches to a checkpointed, measured model.
 
-- `recipe`, `yaml_config`: what a run is told, and how it is read and checked.
+- `recipe`, `yaml_config`: what a run is told, and how it is read and checked. `recipe_keys`: what
+  can be told.
 - `input_spec`: what the pipeline has to make of images. `world`: ranks, devices, signals.
 - `assembly`: the parts of a run, put together.
 - `loop`: steps, evaluations, saves.

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.build import build_model, compile_in_place
+from models.build import build_model, compile_in_place, constructor_arguments, input_config
+from models.description import ModelDescription
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
@@ -23,7 +24,7 @@ from trainer.distillation import build_criterion
 from trainer.engine import Engine, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, Note, Sink, TensorBoard
 from trainer.initial_weights import load_weights
-from trainer.input_spec import input_spec
+from trainer.input_spec import input_spec, take_input
 from trainer.loop import Job, Trainer
 from trainer.parameter_groups import freeze
 from trainer.recipe import BatchPlan, Recipe
@@ -99,8 +100,10 @@ def _assemble(
 ) -> Trainer:
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
+    take_input(model, recipe.data)
     check_trainable(model, recipe, world.device)
-    spec = input_spec(model, recipe.data)
+    spec = input_spec(model)
+    description = _description(recipe, model, sources[0].classes)
     train, evaluation = (
         stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
         for source, training in zip(sources, (True, False), strict=True)
@@ -132,6 +135,7 @@ def _assemble(
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0]),
         environment=_environment(recipe, world),
+        description=description,
     )
     trainer = Trainer(job, engine)
     for line in damaged:
@@ -175,6 +179,16 @@ def _model(recipe: Recipe, classes: int) -> nn.Module:
         img_size=config.img_size,
         drop_path_rate=config.drop_path_rate,
         grad_checkpointing=config.grad_checkpointing,
+    )
+
+
+def _description(recipe: Recipe, model: nn.Module, classes: tuple[str, ...]) -> ModelDescription:
+    config = recipe.model
+    arguments = constructor_arguments(
+        config.name, img_size=config.img_size, drop_path_rate=config.drop_path_rate
+    )
+    return ModelDescription(
+        name=config.name, arguments={**arguments}, classes=classes, input=input_config(model)
     )
 
 

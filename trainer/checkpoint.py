@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.description import ModelDescription, description_from_tree
 from pipeline.storage.files import file_sha256, sync
 from trainer.events import Evaluated
 from trainer.zero_state import TrainingState
@@ -91,6 +92,8 @@ class Meta:
     """The evaluation just before the checkpoint; of the EMA weights if there are any."""
     environment: dict[str, str | int] = field(default_factory=dict)
     """World size, ZeRO stage, versions, commit: for the reader, not for resuming."""
+    model: ModelDescription | None = None
+    """What the weights are of; None in checkpoints from before it was written."""
 
 
 def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:
@@ -166,6 +169,7 @@ def read_meta(path: Path) -> Meta:
         progress=RunProgress(**tree["progress"]),
         tally=Tally(**tree["tally"]),
         evaluated=Evaluated(**tree["evaluated"]) if tree["evaluated"] else None,
+        model=description_from_tree(tree["model"]) if tree.get("model") else None,
         **{name: tree[name] for name in names},
     )
 
@@ -197,8 +201,9 @@ def _write_parts(part: Path, state: TrainingState, meta: Meta) -> None:
             for key, named in state.moments.items()
             for name, tensor in named.items()
         }
+    said = meta.model.as_metadata() if meta.model else {}
     for name, named in tensors.items():
-        save_file(named, part / name, metadata={"format": "pt"})
+        save_file(named, part / name, metadata={"format": "pt", **said})
     files = {
         name: {"size": (part / name).stat().st_size, "sha256": file_sha256(part / name)}
         for name in tensors

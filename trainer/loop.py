@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from models.description import ModelDescription
 from pipeline.batch import Batch, Loader
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError, Meta, RunProgress, Tally
@@ -62,6 +63,7 @@ class Job:
     checkpoints: Path
     data_fingerprint: str
     environment: dict[str, str | int]
+    description: ModelDescription | None = None
 
 
 class Trainer:
@@ -246,6 +248,7 @@ class Trainer:
             tally=self.tally,
             evaluated=evaluated,
             environment=self._job.environment,
+            model=self._job.description,
         )
 
     def _log_step(self) -> None:

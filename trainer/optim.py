@@ -25,10 +25,12 @@ class OptimConfig:
     lr: float
     """Peak learning rate for the global batch as it is: nothing is scaled behind your back."""
     weight_decay: float = 0.05
+    """Share of a weight, times the learning rate, that is taken off it at each step."""
     betas: tuple[float, ...] | None = None
-    """None: the optimizer's own, (0.9, 0.999) of adamw."""
+    """Decay of the averages of the gradient and of its square; None: the optimizer's own, (0.9,
+    0.999) of adamw."""
     eps: float | None = None
-    """None: the optimizer's own, 1e-8 of adamw."""
+    """Added to the root of the average square; None: the optimizer's own, 1e-8 of adamw."""
     momentum: float | None = None
     """None: 0.9, for optimizers that have one."""
     clip_norm: float = 0.0

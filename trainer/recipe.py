@@ -30,7 +30,9 @@ class ModelConfig:
     num_classes: int | None = None
     """None: as many as the data has."""
     img_size: int | None = None
+    """Height and width of the images in pixels."""
     drop_path_rate: float | None = None
+    """Probability that the last block is skipped (stochastic depth); it grows from 0 linearly."""
     grad_checkpointing: bool = False
     """Trade time for memory: blocks recompute their activations in the backward pass."""
     init_from: str = ""
@@ -104,7 +106,9 @@ class RunConfig:
     name: str = ""
     """Folder of the run under `root`; empty: the stem of the recipe's file."""
     root: str = "runs"
+    """Folder of all runs."""
     seed: int = 0
+    """Of the weights, the order, the augmentation and the model's randomness."""
     log_every: int = 50
     """Optimizer steps between two `step` events."""
     evaluate_every: int = 1

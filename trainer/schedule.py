@@ -24,6 +24,7 @@ class ScheduleConfig:
     cosine_from: Literal["start", "warmup"] = "warmup"
     """Where the cosine's argument is 0; from `start`, warmup cuts off its beginning (timm)."""
     warmup_epochs: int = 0
+    """Epochs in which the rate rises linearly from warmup_lr."""
     warmup_lr: float = 0.0
     """Rate at step 0, if there is a warmup."""
     min_lr: float = 0.0

@@ -105,6 +105,19 @@ def _merged(base: Tree, tree: Tree) -> Tree:
     return merged
 
 
+def one_line(value: object) -> str:
+    """A value as a recipe writes it, on one line."""
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return (
+        yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+    )
+
+
+def json_schema(cls: type) -> dict[str, object]:
+    """The JSON schema of what `from_tree` takes for `cls`."""
+    return TypeAdapter(cls).json_schema()
+
+
 def _read(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
@@ -142,7 +155,7 @@ def _apply(tree: Tree, item: str) -> None:
     node[name] = value
 
 
-def _section_class(annotation: object) -> type | None:
+def section_class(annotation: object) -> type | None:
     """The dataclass behind a field's annotation, through `X | None`; None for plain values."""
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return annotation
@@ -164,7 +177,7 @@ def _shape_problems(cls: type, tree: Tree, prefix: str) -> list[str]:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
             problems.append(f"{path}: unknown key; {hint}")
             continue
-        section = _section_class(hints[key])
+        section = section_class(hints[key])
         if section is not None and isinstance(value, dict):
             problems += _shape_problems(section, value, f"{path}.")
         elif section is not None and value is not None:

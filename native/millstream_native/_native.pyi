@@ -1,6 +1,5 @@
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ def decode_crops(
     end: NDArray[np.float32],
     bicubic: NDArray[np.bool_],
     out: NDArray[np.uint8],
-) -> list[tuple[int, Literal["unsupported", "damaged"], str]]:
+) -> list[tuple[int, str, str]]:
     """Decode a part of each JPEG, and resample a region of it, on the pool's threads.
 
     An image is that of `PIL.Image.open(...).convert("RGB").crop(part).resize(..., box=region)`,

@@ -3,7 +3,9 @@
 import importlib.util
 import logging
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Loader, Placement
@@ -25,6 +27,7 @@ def build_loader(
     placement: Placement,
     seed: int,
     training: bool,
+    chosen: NDArray[np.int64] | None = None,
 ) -> Loader:
     """Build the loader that `data` asks for.
 
@@ -39,6 +42,8 @@ def build_loader(
         seed: of the run; keys order and draws.
         training: shuffle, draw crops and drop the tail; or else go through all samples in order,
             crop their centres and pad the last batch.
+        chosen: draws (`order.sample_of`) that make up every epoch, in their order, to look at them;
+            by default all samples, in the epoch's order.
 
     Raises:
         ValueError: if the training set has fewer samples than one optimizer step, or if the loader
@@ -54,6 +59,7 @@ def build_loader(
         placement=placement,
         seed=seed,
         training=training,
+        chosen=chosen,
     )
     loader = choose(data, placement.device)
     if loader == "host":

@@ -103,14 +103,16 @@ class EncodedBatches:
         placement: Placement,
         seed: int,
         training: bool,
+        chosen: NDArray[np.int64] | None = None,
     ) -> None:
         """Take the arguments of `build_loader`."""
         self.source = source
         self.data = data
         self.augmentation = image_augmentation(augment, data.crop, spec)
         self.batch_size = batch_size
+        self._chosen = chosen
         self.batches_per_epoch = num_rank_batches(
-            len(source),
+            len(source) if chosen is None else len(chosen),
             world_size=placement.world_size,
             batch_size=batch_size,
             accumulation=accumulation,
@@ -185,6 +187,8 @@ class EncodedBatches:
         self._pool.shutdown(cancel_futures=True)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._chosen is not None:
+            return self._chosen
         window = self.data.window
         if not self._training:
             order = np.arange(len(self.source))

@@ -5,7 +5,7 @@ obviously right: what torchvision would do with the drawn crop, image by image.
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
@@ -45,12 +45,7 @@ class ReferenceLoader:
         self.batches_per_epoch = batches.batches_per_epoch
         self.replaced = 0
         self._batches = batches
-        self._centre = Compose(
-            [
-                Resize(int(spec.size / spec.crop_pct), InterpolationMode(spec.interpolation)),
-                CenterCrop(spec.size),
-            ]
-        )
+        self._centre = evaluation_crop(spec)
         self._device = device
         self._pool = ThreadPoolExecutor(batches.threads, thread_name_prefix="decode")
 
@@ -126,3 +121,13 @@ class ReferenceLoader:
             labels=send(batch.labels, self._device),
             samples=torch.from_numpy(batch.draws),
         )
+
+
+def evaluation_crop(spec: InputSpec) -> Callable[[Image.Image], Image.Image]:
+    """What evaluation does to an RGB image: the short side resized, then the centre cropped."""
+    return Compose(
+        [
+            Resize(int(spec.size / spec.crop_pct), InterpolationMode(spec.interpolation)),
+            CenterCrop(spec.size),
+        ]
+    )

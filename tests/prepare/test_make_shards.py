@@ -541,3 +541,9 @@ def test_finished_output_without_a_shard_is_not_called_complete(
         path.write_bytes(path.read_bytes()[:-512])
     assert _make(image_folder, output, *SMALL_SHARDS) == exits.OUTPUT
     assert "train-000002.tar: is missing, or has not the" in capsys.readouterr().err
+
+
+def test_a_finished_folder_is_said_to_be_already_complete(image_folder, shards, tmp_path, capsys):
+    output = shutil.copytree(shards, tmp_path / "out")
+    assert _make(image_folder, output, *SMALL_SHARDS) == exits.COMPLETE
+    assert capsys.readouterr().out.count(": already complete: ") == 2

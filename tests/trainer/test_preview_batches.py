@@ -52,7 +52,7 @@ def test_overrides_apply(config):
     ("arguments", "message"),
     [
         (["--batch", "5"], "an epoch has batches 0 to 4, got 5"),
-        (["--batch", "77"], "start must be in [0, 5]"),
+        (["--batch", "77"], "an epoch has batches 0 to 4, got 77"),
         (["data.root=/nowhere"], "/nowhere/train"),
         (["augment.mixupp=1"], "did you mean 'mixup'"),
     ],

@@ -17,6 +17,7 @@ from pipeline.prepare.conversion.run import RunJobs, run_in_processes, run_in_tu
 from pipeline.prepare.writers.ffcv_config import FfcvConfig
 from pipeline.prepare.writers.job import WriteConfig
 from pipeline.storage.remote import RemoteFolder
+from tools.cli.numbers import positive
 
 DEFAULT_QUALITY = 90
 """Of JPEGs that are resized."""
@@ -125,13 +126,6 @@ def parse_size(text: str) -> int:
     if size <= 0:
         raise argparse.ArgumentTypeError(f"a size is a number with a unit, 256MB, got {text!r}")
     return size
-
-
-def positive(text: str) -> int:
-    """Read a whole number above 0."""
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:

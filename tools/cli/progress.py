@@ -28,20 +28,32 @@ def busy(what: str) -> Iterator[None]:
 
 
 class ImageProgress:
-    """Progress over the bytes of some images; a context manager.
+    """Progress over some images; a context manager.
 
     Attributes:
         images: done so far.
         seconds: since the beginning.
     """
 
-    def __init__(self, title: str, images: int, total_bytes: int) -> None:
+    def __init__(
+        self, title: str, images: int, total_bytes: int | None = None, *, shown: bool = True
+    ) -> None:
+        """Begin.
+
+        Args:
+            title: what is done.
+            images: how many there are.
+            total_bytes: their size, by which the time left is told; None tells it by their number.
+            shown: whether anything is printed.
+        """
         self.images = 0
-        self._title, self._all_images, self._total = title, images, total_bytes
+        self._title, self._all_images, self._shown = title, images, shown
+        self._is_sized = total_bytes is not None
+        self._total = images if total_bytes is None else total_bytes
         self._bytes = self._resumed_images = self._resumed_bytes = 0
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -70,13 +82,13 @@ class ImageProgress:
         """Since the beginning."""
         return time.monotonic() - self._started
 
-    def advance(self, images: int, size_bytes: int) -> None:
+    def advance(self, images: int, size_bytes: int | None = None) -> None:
         """Count images as done."""
-        self.images += images
-        self._bytes += size_bytes
+        self.images = min(self.images + images, self._all_images)
+        self._bytes += images if size_bytes is None else size_bytes
         if self._bar is not None:
             self._bar.update(self._task, completed=self._bytes, text=self._text())
-        elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
+        elif self._shown and time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             done = self._bytes - self._resumed_bytes
             left = self.seconds * (self._total - self._bytes) / max(1, done)
@@ -93,10 +105,9 @@ class ImageProgress:
     def _text(self) -> str:
         seconds = max(self.seconds, 1e-3)
         images, size_bytes = self.images - self._resumed_images, self._bytes - self._resumed_bytes
-        return (
-            f"{self.images:,} of {self._all_images:,} images,"
-            f" {images / seconds:,.0f} images/s, {size_bytes / seconds / 1e6:,.0f} MB/s"
-        )
+        speed = f", {size_bytes / seconds / 1e6:,.0f} MB/s" if self._is_sized else ""
+        done = f"{self.images:,} of {self._all_images:,} images"
+        return f"{done}, {images / seconds:,.0f} images/s{speed}"
 
 
 @contextmanager

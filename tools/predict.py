@@ -1,0 +1,147 @@
+"""Say what is on images: the most probable classes of each.
+
+    python tools/predict.py runs/quickstart data/digits/test                 # folders, recursively
+    python tools/predict.py runs/dynamixer_s cat.jpg 'photos/*.png' https://example.org/dog.jpg
+    python tools/predict.py runs/dynamixer_s photos --csv predictions.csv --embeddings photos.npz
+
+WordNet ids are shown with WordNet's words. What is no readable image is named, and the rest is
+done. Exit codes: 0 done; 2 an image could not be read, or the model or the arguments cannot be
+used; 73 an output exists; 74 reading or writing failed; 75 interrupted; 1 anything else.
+"""
+
+import argparse
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import DataError
+from pipeline.images.names import is_image_name
+from tools.cli import exits
+from tools.cli.model_options import ModelChoice, add_model_options, model_choice
+from tools.cli.numbers import positive
+from tools.cli.output_files import add_force_option, check_output
+from tools.cli.progress import interruptible
+
+if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
+    from tools.trained.predict_images import Answer
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Predict what the arguments name; returns the exit code."""
+    arguments = _parse(argv)
+    try:
+        with interruptible():
+            choice = model_choice(arguments)
+            if arguments.csv:
+                check_output(arguments.csv, suffixes=(".csv",), force=arguments.force)
+            if arguments.embeddings:
+                check_output(arguments.embeddings, suffixes=(".npz",), force=arguments.force)
+            return _run(choice, list(_places(arguments.images)), arguments)
+    except exits.TOLD as failure:
+        code, error = exits.explain(failure, go_on="run the same command again")
+        print(f"error: {error}", file=sys.stderr)
+        return code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES", help="images, folders of them, globs, or URLs"
+    )
+    parser.add_argument(
+        "--top", type=positive, default=5, metavar="K", help="classes that are told"
+    )
+    parser.add_argument("--batch-size", type=positive, default=32, help="images at once")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions as CSV")
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE.npz",
+        help="write what the classifier sees: embeddings (N, D), and images (N,) their names",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+    add_force_option(parser)
+    return parser.parse_args(argv)
+
+
+def _places(words: Sequence[str]) -> Iterator[str]:
+    """Files and URLs that the words stand for, in order.
+
+    Raises:
+        DataError: if there is nothing under a name, or no image in a folder.
+    """
+    for word in words:
+        if "://" in word or Path(word).is_file():
+            yield word
+            continue
+        found = [word] if Path(word).is_dir() else sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (patterns may be absolute)
+        if not found:
+            raise DataError(f"{word}: there is no such file or folder")
+        for path in map(Path, found):
+            if path.is_dir():
+                yield from _images_below(path)
+            else:
+                yield str(path)
+
+
+def _images_below(folder: Path) -> list[str]:
+    images = sorted(str(path) for path in folder.rglob("*") if is_image_name(path.name))
+    if not images:
+        raise DataError(f"{folder}: there are no images in it, by their names")
+    return images
+
+
+def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
+    with redirect_stdout(sys.stderr):  # libraries speak there, too
+        from tools.trained import predict_images
+        from tools.trained.load import load
+
+        model = load(choice)
+    answers: list[Answer] = []
+    stream = predict_images.predict_images(
+        model,
+        places,
+        top=arguments.top,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        wants_embeddings=arguments.embeddings is not None,
+    )
+    for answer in stream:
+        answers.append(answer)
+        if arguments.json:
+            print(json.dumps(answer.as_json()), flush=True)
+        elif not answer.error:
+            print(_in_words(answer), flush=True)
+        if answer.error:
+            print(f"{answer.image}: {answer.error}", file=sys.stderr)
+    for line in predict_images.write_files(
+        answers, csv=arguments.csv, embeddings=arguments.embeddings
+    ):
+        print(line, file=sys.stderr)
+    bad = sum(bool(answer.error) for answer in answers)
+    if bad:
+        print(f"error: {bad} of {len(answers)} images could not be read", file=sys.stderr)
+    return exits.BAD_INPUT if bad else exits.COMPLETE
+
+
+def _in_words(answer: "Answer") -> str:
+    told = (
+        f"{100 * guess.probability:.1f} % {guess.words}"
+        + (f" ({guess.name})" if guess.words != guess.name else "")
+        for guess in answer.top
+    )
+    return f"{answer.image}: {', '.join(told)}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+"""Measure a model on images: every image once, on one GPU, many, or the CPU.
+
+    python tools/validate.py runs/dynamixer_s                       # on the run's own data
+    python tools/validate.py runs/dynamixer_s --data /imagenet-a    # its val/, or itself
+    python tools/validate.py vip_s7.pth.tar --model vip_s7 --data /imagenet --per-class classes.csv
+    torchrun --nproc-per-node 8 tools/validate.py runs/dynamixer_s --data shards/imagenet --amp bf16
+
+Data is what training reads: class folders, shards, FFCV files, URLs of shards. Classes are matched
+by their names; where the data has fewer than the model, these alone compete, as is the custom for
+ImageNet-A and -R (--all-classes: all compete). Exit codes: 0 done; 2 the model, the data or the
+arguments cannot be used; 73 an output exists; 74 reading or writing failed; 75 interrupted; 1
+anything else.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import DataError
+from tools.cli import exits
+from tools.cli.model_options import ModelChoice, add_model_options, model_choice
+from tools.cli.numbers import positive
+from tools.cli.output_files import add_force_option, check_output
+from tools.cli.progress import interruptible
+
+if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
+    from tools.trained.load import TrainedModel
+    from tools.trained.measure import Measured
+
+_OUTPUTS = {
+    "per_class": (".csv",),
+    "confusion": (".csv",),
+    "calibration": (".png", ".svg", ".pdf"),
+    "predictions": (".csv", ".parquet"),
+}
+_FEW_CLASSES = 10
+"""With fewer, top-5 says little and is left out of what people read."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what the arguments name; returns the exit code."""
+    arguments = _parse(argv)
+    try:
+        with interruptible():
+            choice = _checked(arguments)
+            _run(choice, arguments)
+        return exits.COMPLETE
+    except exits.TOLD as failure:
+        code, error = exits.explain(failure, go_on="run the same command again")
+        print(f"error: {error}", file=sys.stderr)
+        return code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_model_options(parser)
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", metavar="FOLDER", help="default: the data of the run")
+    data.add_argument("--split", default="val", help="folder in it that is measured; default: val")
+    data.add_argument("--crop-pct", type=float, help="share of the short side that is cropped")
+    data.add_argument("--class-map", type=Path, metavar="CSV", help="wnid,index: name and output")
+    data.add_argument("--all-classes", action="store_true", help="all of the model's compete")
+    data.add_argument("--real-labels", type=Path, metavar="JSON", help="ImageNet ReaL's real.json")
+    data.add_argument(
+        "--loader",
+        choices=("auto", "host", "dali", "reference"),
+        default="auto",
+        help="as data.loader",
+    )
+    work = parser.add_argument_group("computing")
+    work.add_argument("--batch-size", type=positive, default=64, help="images of a rank at once")
+    work.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
+    work.add_argument("--amp", choices=("bf16", "fp16"), help="autocast; default: float32")
+    work.add_argument("--tta", choices=("flip",), help="average with the mirror image")
+    output = parser.add_argument_group("output")
+    output.add_argument("--results-file", type=Path, metavar="CSV", help="a line in timm's columns")
+    output.add_argument("--per-class", type=Path, metavar="CSV", help="accuracy of each class")
+    output.add_argument("--confusion", type=Path, metavar="CSV", help="and a picture, .png")
+    output.add_argument("--calibration", type=Path, metavar="PNG", help="reliability picture")
+    output.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="top-5 of each image; .csv or .parquet"
+    )
+    output.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
+    add_force_option(output)
+    return parser.parse_args(argv)
+
+
+def _checked(arguments: argparse.Namespace) -> ModelChoice:
+    """Find mistakes before torch is imported."""
+    choice = model_choice(arguments)
+    if arguments.data is None and choice.kind not in ("run", "checkpoint"):
+        raise DataError(f"--data: {choice.text} does not say on which data; add --data FOLDER")
+    _check_inputs(arguments)
+    for name, suffixes in _OUTPUTS.items():
+        if path := getattr(arguments, name):
+            check_output(path, suffixes=suffixes, force=arguments.force)
+    if arguments.confusion:
+        picture = arguments.confusion.with_suffix(".png")
+        check_output(picture, suffixes=(".png",), force=arguments.force)
+    if arguments.results_file:  # lines are added to it
+        check_output(arguments.results_file, suffixes=(".csv",), force=True)
+    return choice
+
+
+def _check_inputs(arguments: argparse.Namespace) -> None:
+    if arguments.data and "://" not in arguments.data and not _exists(Path(arguments.data)):
+        raise DataError(f"--data: {arguments.data}: there is no such folder")
+    if arguments.crop_pct is not None and not 0 < arguments.crop_pct <= 1:
+        raise DataError(f"--crop-pct: must be in (0, 1], got {arguments.crop_pct}")
+    for name in ("class_map", "real_labels"):
+        path = getattr(arguments, name)
+        if path is not None and not path.is_file():
+            raise DataError(f"--{name.replace('_', '-')}: {path}: there is no such file")
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.with_name(f"{path.name}.beton").exists()
+
+
+def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
+    with redirect_stdout(sys.stderr):  # libraries speak there, too
+        from tools.trained import measure
+
+        result = measure.measure(choice, arguments)
+    if result is None:  # another rank speaks
+        return
+    model, measured = result
+    console = sys.stderr if arguments.json else sys.stdout
+    print("\n".join(_in_words(model, measured)), file=console)
+    for line in measure.write_reports(model, measured, arguments):
+        print(line, file=console)
+    if arguments.json:
+        print(json.dumps(measure.as_json(model, measured)))
+
+
+def _in_words(model: "TrainedModel", measured: "Measured") -> Sequence[str]:
+    scores, spec, classes = measured.scores, measured.spec, measured.classes
+    kinds = {"ema": ", EMA weights", "raw": ", weights", "": ""}
+    competing = f"; {len(classes.chosen_among):,} of {classes.num_outputs:,} classes compete"
+    lines = [
+        f"{model.origin}{kinds[model.kind]}: {model.description.name},"
+        f" {model.num_parameters:,} parameters",
+        f"{measured.data}: {scores.count:,} images of {len(classes.names):,} classes,"
+        f" {spec.size} px, crop {spec.crop_pct:g}, {spec.interpolation}"
+        f"{competing if classes.is_restricted else ''}",
+        f"top-1 {scores.top1:.2f} % ({scores.top1_count:,} of {scores.count:,}),"
+        f" standard deviation {scores.top1_deviation:.2f}",
+    ]
+    if classes.num_outputs >= _FEW_CLASSES:
+        lines.append(f"top-5 {scores.top5:.2f} % ({scores.top5_count:,})")
+    lines.append(f"loss {scores.loss:.4f}, calibration error {scores.ece:.2f} %")
+    if real := measured.real:
+        lines.append(
+            f"ReaL top-1 {real.top1:.2f} % of {real.count:,} images, top-5 {real.top5:.2f} %"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
