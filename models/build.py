@@ -30,6 +30,10 @@ class TimmModel(Protocol):
         """Put a fresh classifier on."""
         ...
 
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        ...
+
     def group_matcher(self) -> dict[str, object]:
         """Patterns that sort parameter names into layers."""
         ...
@@ -168,6 +172,12 @@ def compile_in_place(model: nn.Module, *, blocks: bool, mode: str = "default") -
     for module in _blocks(model) if blocks else [model]:
         # Static: the grids of a pyramid's stages would make height and width symbols.
         module.compile(dynamic=False, mode=mode)
+
+
+def layer_ids(model: nn.Module) -> dict[str, int]:
+    """The layer of each parameter by name, from 0 at the stem; the classifier is in the last."""
+    matcher = cast("TimmModel", model).group_matcher()
+    return cast("dict[str, int]", group_parameters(model, matcher, reverse=True))
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

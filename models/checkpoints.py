@@ -10,10 +10,12 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
 import timm
+from huggingface_hub import try_to_load_from_cache
 from timm.models.convmixer import ConvMixer
 from torch import nn
 
@@ -25,6 +27,7 @@ from models.layers.arguments import Size, as_pair
 from models.layers.resampling import PositionIndexed
 
 MAX_NAMED_KEYS = 5
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _logger = logging.getLogger(__name__)
@@ -69,6 +72,28 @@ def convert(
     weights = fit(stored, model, name=name)
     model.load_state_dict(weights)
     return weights, model
+
+
+def published_weights(name: str) -> Path:
+    """The file of a timm name's weights in this machine's cache; nothing is downloaded.
+
+    Raises:
+        WeightsError: if there is no such model, it was published without weights, or they are not
+            here; it says how to fetch them.
+    """
+    if unknown := unknown_variant(name):
+        raise WeightsError(unknown)
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise WeightsError(f"no weights were published for {name}; name a file of weights")
+    for file in _HUB_FILES:
+        found = try_to_load_from_cache(config.hf_hub_id, file)
+        if isinstance(found, str):
+            return Path(found)
+    raise WeightsError(
+        f"the weights of {name} are not on this machine, and nothing is downloaded here; fetch"
+        f" them once with: hf download {config.hf_hub_id}"
+    )
 
 
 def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:

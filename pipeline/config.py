@@ -90,6 +90,14 @@ class DataConfig:
     on_error: Literal["raise", "replace"] = "raise"
     """An unreadable image ends the run, or is replaced by a gray one that counts as noted."""
     crop: CropConfig = field(default_factory=CropConfig)
+    mean: tuple[float, float, float] | None = None
+    """Subtracted from pixels in 0..1; None: the model's own, as for the three below."""
+    std: tuple[float, float, float] | None = None
+    """What pixels are divided by then."""
+    crop_pct: float | None = None
+    """Evaluation resizes the short side to floor(size / crop_pct), then crops the centre."""
+    eval_interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Of that resize."""
 
     def __post_init__(self) -> None:
         if self.cache_gb <= 0:
@@ -99,6 +107,10 @@ class DataConfig:
                 f"cache_dir {self.cache_dir!r} has no effect with root {self.root!r}, which is not"
                 " a URL; leave it out"
             )
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be > 0, got {list(self.std)}")
+        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct must be in (0, 1], got {self.crop_pct}")
         if self.threads < 0:
             raise ValueError(f"threads must be >= 0 (0: share the cores), got {self.threads}")
         if self.window < 0:

@@ -43,7 +43,7 @@ from pipeline.loaders.draw_records import DrawnRun, Record
 from pipeline.storage.files import finish_part, part_path, write_atomically
 from tools.cli import exits
 from trainer import yaml_config
-from trainer.input_spec import input_spec
+from trainer.input_spec import input_spec, take_input
 from trainer.recipe import Recipe
 
 _COLUMNS = 8
@@ -263,6 +263,7 @@ def _spec(recipe: Recipe, num_classes: int) -> InputSpec:
             img_size=recipe.model.img_size,
             arguments=recipe.model.args,
         )
+    take_input(model, recipe.data)
     return input_spec(model)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import platform
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,11 +21,14 @@ from pipeline.errors import DataError
 from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
 from pipeline.loaders.build import build_loader
+from trainer.distillation import build_criterion
 from trainer.engine import Engine, allow_tf32, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Note, Saved, Sink, TensorBoard
-from trainer.input_spec import input_spec
+from trainer.initial_weights import load_weights
+from trainer.input_spec import input_spec, take_input
 from trainer.job import Job, Outcome
 from trainer.loop import Trainer
+from trainer.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import BatchPlan, Recipe
@@ -51,6 +55,8 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> Outcome:
     """
     share_cores(world)
     allow_tf32(recipe.precision.allow_tf32)
+    if recipe.run.max_hours:
+        stop.deadline = time.monotonic() + 3600 * recipe.run.max_hours
     folder = RunFolder(Path(recipe.run.root, recipe.run.name))
     sources = open_splits(recipe.data)
     with ExitStack() as stack:
@@ -122,6 +128,7 @@ def _assemble(
 ) -> Trainer:
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
+    take_input(model, recipe.data)
     check_trainable(model, recipe, world.device)
     spec = input_spec(model)
     description = _description(recipe, model, sources[0].classes)
@@ -137,6 +144,9 @@ def _assemble(
     emit, log_mark = (
         _log_of_run(folder, stop, stack, latest, meta, total) if world.is_main else _MUTE
     )
+    if recipe.model.init_from and latest is None:
+        load_weights(model, recipe.model.init_from, name=recipe.model.name, key="model.init_from")
+    freeze(model, recipe.model.freeze)
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
@@ -149,6 +159,9 @@ def _assemble(
         train=train,
         evaluation=evaluation,
         transform=transform,
+        criterion=build_criterion(
+            recipe, spec=spec, num_classes=_num_classes(recipe, sources), device=world.device
+        ),
         emit=emit,
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),

@@ -14,19 +14,30 @@ from trainer.engine import Engine
 from trainer.zero_state import flat_masters, gather_weights, refresh_weights, scatter_weights
 
 
+def decay_at(step: int, decay: float, *, warmup: bool) -> float:
+    """Share of the old average at optimizer step `step`, counted from 0.
+
+    With `warmup` it rises as 1 - (1 + step)^(-2/3), timm's, so that a short run's average does not
+    hold on to the first weights.
+    """
+    return min(decay, 1 - (1 + step) ** (-2 / 3)) if warmup else decay
+
+
 class Ema:
     """average <- decay * average + (1 - decay) * weights, after each optimizer step."""
 
-    def __init__(self, engine: Engine, decay: float) -> None:
+    def __init__(self, engine: Engine, decay: float, *, warmup: bool = False) -> None:
         self._engine = engine
         self._decay = decay
+        self._warmup = warmup
         self._average = [master.detach().clone() for master in flat_masters(engine)]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take the current weights in."""
+    def update(self, step: int) -> None:
+        """Take the weights in that optimizer step `step`, counted from 0, has made."""
+        decay = decay_at(step, self._decay, warmup=self._warmup)
         for average, master in zip(self._average, flat_masters(self._engine), strict=True):
-            average.lerp_(master.detach(), 1 - self._decay)
+            average.lerp_(master.detach(), 1 - decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

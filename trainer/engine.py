@@ -14,6 +14,7 @@ from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
 from trainer.optim import build_optimizer
+from trainer.parameter_groups import frozen_norms, parameter_groups
 from trainer.process.world import choose_device, make_host_group
 from trainer.recipe import BatchPlan, Recipe
 
@@ -129,7 +130,7 @@ class Engine:
         check_trainable(model, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
-            optimizer=build_optimizer(model, recipe.optim),
+            optimizer=build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim),
             config=deepspeed_config(recipe, plan, cuda=torch.cuda.is_available()),
         )
         self.module = model
@@ -155,6 +156,8 @@ class Engine:
     def train(self) -> None:
         """Switch to training mode."""
         self.deepspeed.train()
+        for norm in frozen_norms(self.module):
+            norm.eval()
 
     def eval(self) -> None:
         """Switch to evaluation mode; averages the buffers over ranks first."""
@@ -175,7 +178,7 @@ class Engine:
         Where a gradient is not finite, weights, moments and Adam's count stay as they are.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         is_update = self.deepspeed.is_gradient_accumulation_boundary()
         if is_update and self.stage == 0:
             self._guard_weights()

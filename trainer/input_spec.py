@@ -1,10 +1,24 @@
 """What the pipeline has to make of images, for a given model."""
 
+from typing import cast
+
 from torch import nn
 
-from models.build import InputConfig, input_config
-from pipeline.config import InputSpec
+from models.build import InputConfig, TimmModel, input_config
+from pipeline.config import DataConfig, InputSpec
 from trainer.yaml_config import ConfigError
+
+
+def take_input(model: nn.Module, data: DataConfig) -> None:
+    """Say in the model's configuration what `data` says of its input, other than the variant's."""
+    said = {
+        "mean": data.mean,
+        "std": data.std,
+        "crop_pct": data.crop_pct,
+        "interpolation": data.eval_interpolation,
+    }
+    config = cast("TimmModel", model).pretrained_cfg
+    config.update({key: value for key, value in said.items() if value is not None})
 
 
 def input_spec(model: nn.Module) -> InputSpec:

@@ -50,6 +50,8 @@ class Job:
     train: Loader
     evaluation: Loader
     transform: Transform
+    criterion: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """The loss of images (B, 3, H, W), logits (B, K) and targets (B, K)."""
     emit: Callable[[Event], None]
     log_mark: Callable[[], LogMark | None]
     """Where the log stands now; asked on rank 0."""

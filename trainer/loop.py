@@ -21,7 +21,6 @@ from trainer.engine import Engine
 from trainer.evaluation import Evaluator
 from trainer.events import Evaluated, Note, Saved, Step
 from trainer.job import Job, Outcome, TrainingError
-from trainer.loss import soft_target_cross_entropy
 from trainer.process.data_clock import DataClock
 from trainer.process.world import on_main
 from trainer.record import checkpoint
@@ -45,8 +44,8 @@ class Trainer:
     def __init__(self, job: Job, engine: Engine) -> None:
         self._job = job
         self._engine = engine
-        decay = job.recipe.ema.decay
-        self._ema = Ema(engine, decay) if decay > 0 else None
+        ema = job.recipe.ema
+        self._ema = Ema(engine, ema.decay, warmup=ema.warmup) if ema.decay > 0 else None
         self._evaluator = Evaluator(job, engine, self._ema)
         self._steps_per_epoch = job.train.batches_per_epoch // job.plan.accumulation
         self._started = time.perf_counter()
@@ -91,8 +90,8 @@ class Trainer:
             CheckpointError: if a checkpoint cannot be written.
             OSError: if the log cannot be written; progress is saved.
         """
-        total = self._job.recipe.schedule.total_epochs
-        while self.progress.epoch < total:
+        total, patience = self._job.recipe.schedule.total_epochs, self._job.recipe.run.patience
+        while self.progress.epoch < total and not self.progress.is_stale(patience):
             if early := self._train_epoch() or self._end_epoch():
                 return early
         if self.result is None and not self._evaluate():
@@ -134,12 +133,12 @@ class Trainer:
                 batch = next(batches)
             images, targets = job.transform.train(batch, self.progress.epoch)
             torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
-            loss = soft_target_cross_entropy(self._engine.forward(images), targets)
+            loss = job.criterion(images, self._engine.forward(images), targets)
             self._engine.backward(loss)
             self._engine.step(lr)
             self._loss += loss.detach() / job.plan.accumulation
         if self._ema is not None:
-            self._ema.update()
+            self._ema.update(step)
         self.tally.images += job.recipe.batch.global_size
         self.tally.train_s += time.perf_counter() - began
 
@@ -157,7 +156,11 @@ class Trainer:
                 return self._stop(Outcome.STOPPED, "told to stop")
             evaluated = self.result
         self._note_replaced()
-        self.progress = RunProgress(epoch=epoch, step=self.progress.step)
+        self.progress = self.progress.after_epoch(evaluated)
+        if self.progress.is_stale(run.patience):
+            text = f"complete: {run.patience} evaluations in a row without a better top-1"
+            self._job.emit(Note(step=self.progress.step, text=text))
+            saves = True
         if saves:
             self._save(evaluated=evaluated)
         return None

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.augment.config import AugmentConfig
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, refuse_idle
+from trainer.loss import DistillConfig, LossConfig
 from trainer.optim import OptimConfig
 from trainer.schedule import ScheduleConfig
 
@@ -38,6 +39,13 @@ class ModelConfig:
     """Trade time for memory: blocks recompute their activations in the backward pass."""
     args: dict[str, ModelArgument] = field(default_factory=dict)
     """Further arguments of the model's constructor, by name: ablations, modes, `drop_rate`."""
+    init_from: str = ""
+    """What to start from: a run folder (its best checkpoint, the average if it has one), a file of
+    weights in any layout that docs/checkpoints.md knows, or a timm name whose weights are on this
+    machine. Another number of classes gets a fresh classifier; another input size resamples what
+    is indexed by positions. Empty: fresh weights."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of names, such as `blocks.0.*`, of weights that are not trained."""
 
     def __post_init__(self) -> None:
         if self.num_classes is not None and self.num_classes < 2:
@@ -89,10 +97,13 @@ class EmaConfig:
 
     decay: float = 0.0
     """Share of the old average kept at each optimizer step; 0 turns it off."""
+    warmup: bool = False
+    """Let the share rise from 0 to `decay` as 1 - (1 + step)^(-2/3)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}")
+        refuse_idle(self, ("warmup",), where=self.decay > 0, needs="decay")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +132,11 @@ class RunConfig:
     """torch.compile block by block (compiles sooner) or the model as a whole."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
     """torch.compile's; `reduce-overhead` is for small batches, `max-autotune` compiles long."""
+    max_hours: float = 0.0
+    """Hours after which this process saves and stops, as if it had been told to; the same command
+    goes on. 0: no limit."""
+    patience: int = 0
+    """Evaluations in a row without a better top-1 after which the run is complete; 0: never."""
 
     def __post_init__(self) -> None:
         if "/" in self.name or self.name in (".", ".."):
@@ -130,7 +146,7 @@ class RunConfig:
         for name in ("log_every", "evaluate_every", "save_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("save_every_steps", "max_steps"):
+        for name in ("save_every_steps", "max_steps", "max_hours", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
@@ -148,6 +164,8 @@ class Recipe:
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     zero: ZeroConfig = field(default_factory=ZeroConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
@@ -165,6 +183,15 @@ class Recipe:
                 " set run.compile to blocks or model"
             )
         self._check_epochs()
+        self._check_stage()
+        if self.loss.bce_threshold == 0 and self.augment.smoothing:
+            raise ValueError(
+                "loss.bce_threshold 0 makes every class right where augment.smoothing is on; set"
+                " smoothing to 0 (DeiT III), or raise the threshold"
+            )
+
+    def _check_stage(self) -> None:
+        """Refuse what does not train, or trains something else, at the ZeRO stage."""
         if self.precision.dtype == "fp16" and self.zero.stage == 0:
             raise ValueError(
                 "precision.dtype fp16 does not learn with zero.stage 0 (DeepSpeed never scales the"
@@ -174,6 +201,12 @@ class Recipe:
             raise ValueError(
                 f"run.compile {self.run.compile} with zero.stage 3 breaks the graph at every"
                 " weight; use zero.stage 1 or 2, or run.compile none"
+            )
+
+        if (what := self.optim.needs_whole_weights) and self.zero.stage > 0:
+            raise ValueError(
+                f"{what} looks at whole weights, and zero.stage {self.zero.stage} hands the"
+                " optimizer flat pieces of many; use zero.stage 0"
             )
 
     def _check_epochs(self) -> None:
@@ -198,6 +231,8 @@ class Recipe:
         """
         tree = dataclasses.asdict(self)
         tree["run"] = {"seed": self.run.seed}
+        if self.run.patience:
+            tree["run"]["patience"] = self.run.patience
         del tree["zero"]
         if self.data.loader != "reference":
             # `host` and `dali` differ in rounding only. It was the only other one, and the default.
@@ -206,6 +241,9 @@ class Recipe:
             del tree[section][name]
         for path, names in LATER_FIELDS.items():
             _leave_out_defaults(self, tree, path, names)
+        for section in LATER_SECTIONS:
+            if getattr(self, section) == getattr(self, section).__class__():
+                del tree[section]
         if self.augment.mix_mode == "batch":  # mixes within what one rank holds
             tree["batch"]["per_gpu"] = self.batch.per_gpu
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
@@ -228,10 +266,20 @@ LATER_FIELDS = {
         *("mix_prob", "correct_lam", "mix_off_epoch", "repeats", "resolution"),
     ),
     ("data", "crop"): ("mode", "padding", "vflip"),
-    ("model",): ("args",),
+    ("data",): ("mean", "std", "crop_pct", "eval_interpolation"),
+    ("model",): ("args", "init_from", "freeze"),
+    ("optim",): (
+        *("name", "momentum", "clip_value", "clip_agc", "no_decay", "layer_decay", "backbone_lr"),
+    ),
+    ("schedule",): ("decay_epochs",),
+    ("ema",): ("warmup",),
     ("precision",): ("allow_tf32",),
 }
 """Fields that the first release did not have; with their defaults they change nothing."""
+
+
+LATER_SECTIONS = ("loss", "distill")
+"""Sections that the first release did not have."""
 
 
 def _leave_out_defaults(

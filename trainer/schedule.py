@@ -1,7 +1,8 @@
 """The learning rate as a pure function of the optimizer step.
 
 Shapes are those of the published recipes: timm's cosine of 2021 (per epoch, counted from epoch 0),
-ConvNeXt's cosine (per step, counted from the end of warmup) and ConvMixer's piecewise-linear one.
+ConvNeXt's cosine (per step, counted from the end of warmup) and ConvMixer's piecewise-linear one;
+constant rates and warmup-stable-decay are for fine-tuning and for runs of open length.
 """
 
 import math
@@ -15,8 +16,9 @@ class ScheduleConfig:
 
     epochs: int
     """Epochs before the cooldown; warmup counts among them."""
-    shape: Literal["cosine", "onecycle"] = "cosine"
-    """`onecycle`: linear from 0 to lr at 40 %, to lr / 20 at 80 %, to 0 at the end."""
+    shape: Literal["cosine", "onecycle", "constant", "wsd"] = "cosine"
+    """`onecycle`: linear from 0 to lr at 40 %, to lr / 20 at 80 %, to 0 at the end. `wsd`: warmup,
+    lr, then `decay_epochs` of linear decay to min_lr (Hu et al. 2024)."""
     update: Literal["step", "epoch"] = "step"
     """Whether the rate changes at each optimizer step or once an epoch (timm's habit)."""
     cosine_from: Literal["start", "warmup"] = "warmup"
@@ -29,6 +31,8 @@ class ScheduleConfig:
     """Rate at the end of the cosine and during cooldown."""
     cooldown_epochs: int = 0
     """Epochs at min_lr, added after `epochs`."""
+    decay_epochs: int = 0
+    """The last of `epochs`, in which `wsd` decays."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -45,6 +49,20 @@ class ScheduleConfig:
                 "shape onecycle brings its own warmup and ends at 0:"
                 " leave warmup_epochs and cooldown_epochs out"
             )
+        self._check_flat()
+
+    def _check_flat(self) -> None:
+        """Of the shapes with a plateau, and the keys that belong to one shape."""
+        room = self.epochs - self.warmup_epochs
+        if self.shape == "wsd" and not 0 < self.decay_epochs <= room:
+            raise ValueError(
+                f"decay_epochs must be in [1, epochs - warmup_epochs = {room}] for shape wsd,"
+                f" got {self.decay_epochs}"
+            )
+        if self.shape != "wsd" and self.decay_epochs:
+            raise ValueError(f"decay_epochs has no effect with shape {self.shape}; use shape wsd")
+        if self.shape == "constant" and (self.min_lr or self.cooldown_epochs):
+            raise ValueError("shape constant never leaves lr: leave min_lr and cooldown_epochs out")
 
     @property
     def total_epochs(self) -> int:
@@ -61,9 +79,14 @@ def lr_at(step: int, *, lr: float, config: ScheduleConfig, steps_per_epoch: int)
         return config.warmup_lr + (lr - config.warmup_lr) * epoch / config.warmup_epochs
     if epoch >= config.epochs:  # 2. cooldown at min_lr
         return config.min_lr
+    if config.shape == "constant":  # 3. a plateau
+        return lr
+    if config.shape == "wsd":  # 4. a plateau, then a line
+        left = min(1.0, (config.epochs - epoch) / config.decay_epochs)
+        return config.min_lr + (lr - config.min_lr) * left
     begin = config.warmup_epochs if config.cosine_from == "warmup" else 0
     done = (epoch - begin) / (config.epochs - begin)
-    return config.min_lr + 0.5 * (lr - config.min_lr) * (1 + math.cos(math.pi * done))  # 3. cosine
+    return config.min_lr + 0.5 * (lr - config.min_lr) * (1 + math.cos(math.pi * done))  # 5. cosine
 
 
 def _onecycle(step: int, *, lr: float, config: ScheduleConfig, steps_per_epoch: int) -> float:

@@ -1,8 +1,8 @@
 """YAML files and dotted overrides -> a typed, frozen configuration, or an error in words.
 
-One tree is built first (file, then overrides), checked for unknown keys, and then validated as a
-whole, so that every mistake is reported at once. Sections raise plain `ValueError`s; the path of
-the section is put in front here, so no section knows where it is mounted.
+One tree is built first (the file over its `base`, then overrides), checked for unknown keys, and
+then validated as a whole, so that every mistake is reported at once. Sections raise plain
+`ValueError`s; the path of the section is put in front here, so none knows where it is mounted.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -44,10 +44,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def load(cls: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read `path`, apply `key.path=value` overrides and validate the result as `cls`.
 
+    A file may begin with `base: OTHER.yaml`, a path relative to itself: it then says only what
+    differs. Sections are merged key by key; lists and values are replaced.
+
     Raises:
         ConfigError: one line for each mistake.
     """
-    tree = _read(path)
+    tree = _with_base(path, ())
     for item in overrides:
         _apply(tree, item)
     return from_tree(cls, tree, where=str(path))
@@ -72,6 +75,34 @@ def dump(config: object) -> str:
     """The configuration as YAML that `load` reads back to an equal value."""
     tree = TypeAdapter(type(config)).dump_python(config, mode="json")
     return yaml.safe_dump(tree, sort_keys=False)
+
+
+def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:
+    """The tree of a file over that of its base; `above` are the files that led here."""
+    chain = (*above, path)
+    if path.resolve() in [other.resolve() for other in above]:
+        raise ConfigError(f"base: {' -> '.join(map(str, chain))} is a circle; leave one base out")
+    if above and not path.is_file():
+        raise ConfigError(
+            f"{above[-1]}: base: there is no file {path}; the path is relative to the file"
+        )
+    tree = _read(path)
+    if "base" not in tree:
+        return tree
+    name = tree.pop("base")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: base: expected the path of a YAML file, got {name!r}")
+    return _merged(_with_base(path.parent / name, chain), tree)
+
+
+def _merged(base: Tree, tree: Tree) -> Tree:
+    """`tree` over `base`: sections key by key, anything else replaced."""
+    merged = dict(base)
+    for key, value in tree.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _merged(cast(Tree, below), cast(Tree, value)) if both else value
+    return merged
 
 
 def one_line(value: object) -> str:

@@ -1,9 +1,12 @@
 """Training state by parameter name, whatever the ZeRO stage and the number of ranks.
 
 DeepSpeed flattens parameters and shares them among ranks. Here the whole float32 state is put
-together on rank 0, and taken apart again into an engine of any stage and world size.
+together on rank 0, and taken apart again into an engine of any stage and world size. No optimizer's
+state is listed here: tensors are shared as their weights are, and numbers travel as tensors without
+dimensions, whose type tells what they were.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -21,7 +24,8 @@ from torch import Tensor, nn
 
 from trainer.engine import Engine
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+GROUP_NUMBERS = {"step"}
+"""What some optimizers, such as lamb and adan, count in their parameter groups."""
 _SCALER_FIELDS = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -35,13 +39,15 @@ class Gatherable(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class TrainingState:
-    """Weights, their average and Adam's moments, float32 on the CPU, by parameter name.
+    """Weights, their average and the optimizer's moments, float32 on the CPU, by parameter name.
 
     Attributes:
         model: parameters and buffers.
         ema: likewise, of the average; empty without EMA.
-        moments: for each of `MOMENTS`, parameters only; empty before the first step.
-        optimizer_step: Adam's own count of applied steps.
+        moments: for each of the optimizer's own keys, such as Adam's exp_avg, trained parameters
+            only, and "" for what it counts for all; empty before the first step.
+        optimizer_step: the optimizer's own count of applied steps, where it has one for each weight
+            and all are equal; 0 otherwise.
         loss_scaler: fields of fp16's dynamic loss scale; empty otherwise.
     """
 
@@ -94,12 +100,10 @@ def gather_state(engine: Engine) -> TrainingState | None:
     """The state without the average: complete on rank 0, None elsewhere (collective)."""
     engine.average_buffers()
     state = TrainingState(model=gather_weights(engine))
-    base = engine.optimizer
-    steps = [float(entry["step"]) for entry in base.state.values() if "step" in entry]
-    if steps:
-        state.optimizer_step = steps[0]
+    if engine.optimizer.state:
         _link_moments(engine)
-        state.moments = {key: _gather(engine, key) for key in MOMENTS}
+        state.moments = _gather_moments(engine)
+        state.optimizer_step = _take_common_step(state.moments)
     scaler = getattr(engine.zero, "loss_scaler", None)
     if getattr(scaler, "dynamic", False):  # fp16; float32 has a constant one
         state.loss_scaler = {name: float(getattr(scaler, name)) for name in _SCALER_FIELDS}
@@ -109,7 +113,7 @@ def gather_state(engine: Engine) -> TrainingState | None:
 @torch.no_grad()
 def gather_weights(engine: Engine) -> dict[str, Tensor]:
     """Parameters from the masters, and what does not learn; on rank 0 only (collective)."""
-    weights = _gather(engine, None)
+    weights = _gather(engine)
     for name, parameter in _frozen(engine.module):
         with deepspeed.zero.GatheredParameters([parameter], enabled=engine.stage == 3):
             if dist.get_rank() == 0:
@@ -146,23 +150,68 @@ def scatter_weights(engine: Engine, weights: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def scatter_moments(engine: Engine, state: TrainingState) -> None:
-    """Put Adam's moments and the loss scale into a fresh engine (collective)."""
-    base = engine.optimizer
-    if state.moments:
-        for master in flat_masters(engine):
-            step = torch.tensor(state.optimizer_step, device=master.device)
-            base.state[master] = {"step": step, **{k: torch.zeros_like(master) for k in MOMENTS}}
-        _link_moments(engine)
-        for key in MOMENTS:
-            for name, parameter in _parameters(engine.module):
-                value = state.moments[key][name].to(engine.device)
-                if engine.stage == 0:
-                    base.state[parameter][key].copy_(value)
-                else:
-                    safe_set_full_optimizer_state(parameter, value, key)
+    """Put the optimizer's moments and the loss scale into a fresh engine (collective)."""
+    if state.moments or state.optimizer_step:
+        _make_entries(engine, state)
+        _fill_shards(engine, state)
+        for key in GROUP_NUMBERS & state.moments.keys():
+            if "" in state.moments[key]:
+                for group in engine.optimizer.param_groups:
+                    group[key] = _as_it_was(state.moments[key][""])
     scaler = getattr(engine.zero, "loss_scaler", None)
     for name, value in state.loss_scaler.items():
         setattr(scaler, name, value if name == "cur_scale" else int(value))
+
+
+def _make_entries(engine: Engine, state: TrainingState) -> None:
+    """Give the optimizer its state at stage 0, and above it with zeros for what is sharded."""
+    named = list(_parameters(engine.module))
+    if engine.stage == 0:
+        for name, parameter in named:
+            engine.optimizer.state[parameter] = _entry(engine, state, name, parameter)
+    else:
+        for master in flat_masters(engine):
+            engine.optimizer.state[master] = _entry(engine, state, named[0][0], master)
+
+
+def _fill_shards(engine: Engine, state: TrainingState) -> None:
+    """Put whole moments into the shards of each rank (collective)."""
+    if engine.stage == 0:
+        return
+    _link_moments(engine)
+    for key, moment in state.moments.items():
+        for name, parameter in _parameters(engine.module):
+            if name in moment and moment[name].ndim:
+                value = moment[name].to(engine.device)
+                safe_set_full_optimizer_state(parameter, value, key)
+
+
+def _entry(
+    engine: Engine, state: TrainingState, name: str, master: Tensor
+) -> dict[str, Tensor | float | bool]:
+    """The optimizer's state of `master`: of the parameter `name`, or zeros of a flat shard."""
+    entry: dict[str, Tensor | float | bool] = {}
+    fused = bool(engine.optimizer.defaults.get("fused"))
+    if state.optimizer_step:
+        step = torch.tensor(state.optimizer_step, device=master.device if fused else "cpu")
+        entry["step"] = step
+    for key, moment in state.moments.items():
+        if name not in moment:
+            continue
+        value = _as_it_was(moment[name])
+        if isinstance(value, Tensor) and value.ndim and engine.stage != 0:
+            value = torch.zeros_like(master)
+        elif isinstance(value, Tensor) and key != "step":
+            value = value.to(master.device, copy=True)
+        entry[key] = value
+    return entry
+
+
+def _as_it_was(stored: Tensor) -> Tensor | float | bool:
+    """A number of the optimizer's own: Python's are stored in types that no moment has."""
+    if stored.ndim == 0 and stored.dtype in (torch.bool, torch.int64, torch.float64):
+        return stored.item()
+    return stored.clone()
 
 
 def _parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -174,20 +223,54 @@ def _frozen(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
 
 
-def _gather(engine: Engine, key: str | None) -> dict[str, Tensor]:
-    """Masters (key None) or one of Adam's moments, whole, on rank 0's CPU (collective)."""
+def _gather(engine: Engine) -> dict[str, Tensor]:
+    """Masters, whole, on rank 0's CPU (collective)."""
     whole: dict[str, Tensor] = {}
     for name, parameter in _parameters(engine.module):
-        value = _full(engine, parameter, key)
+        value = _full(engine, parameter, None)
         if dist.get_rank() == 0:
             whole[name] = value.to("cpu", copy=True).contiguous()
     return whole
 
 
+def _gather_moments(engine: Engine) -> dict[str, dict[str, Tensor]]:
+    """What the optimizer keeps, by its own keys and the parameters' names (collective)."""
+    moments: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    states = engine.optimizer.state
+    # Above stage 0 numbers are the same for all shards: layer-wise optimizers are refused there.
+    shared = {} if engine.stage == 0 else next(iter(states.values()))
+    for name, parameter in _parameters(engine.module):
+        entry = states.get(parameter, {}) if engine.stage == 0 else shared
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and value.ndim and engine.stage != 0:
+                value = _full(engine, parameter, key)  # noqa: PLW2901  # all ranks take part
+            if dist.get_rank() == 0:
+                moments[key][name] = _stored(value)
+    for key in GROUP_NUMBERS & engine.optimizer.param_groups[0].keys():
+        moments[key][""] = _stored(engine.optimizer.param_groups[0][key])
+    return dict(moments)
+
+
+def _stored(value: Tensor | float | bool) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True).contiguous()
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+
+
+def _take_common_step(moments: dict[str, dict[str, Tensor]]) -> float:
+    """Remove and return the count of steps that all weights have in common; 0 if there is none."""
+    steps = list(moments.get("step", {}).values())
+    numbers = {step.item() for step in steps}
+    counted = all(len(moment) == len(steps) for moment in moments.values())
+    if len(numbers) != 1 or not counted or steps[0].dtype != torch.float32 or "" in moments["step"]:
+        return 0.0
+    del moments["step"]
+    return numbers.pop()
+
+
 def _full(engine: Engine, parameter: nn.Parameter, key: str | None) -> Tensor:
-    if engine.stage == 0:
-        entry = engine.optimizer.state[parameter] if key else {}
-        return entry[key] if key else parameter.detach()
+    if key is None and engine.stage == 0:
+        return parameter.detach()
     if key is None:
         value = safe_get_full_fp32_param(parameter)
     else:

@@ -70,6 +70,25 @@ def test_onecycle_breakpoints(done, expected):
     assert rate(step, shape="onecycle", epochs=100) == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_constant_rate_stays_where_warmup_ends():
+    config = {"shape": "constant", "epochs": 10, "warmup_epochs": 2}
+    assert rate(STEPS, **config) == 0.5
+    assert {rate(step, **config) for step in range(2 * STEPS, 10 * STEPS)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(1, 0.5), (2, 1.0), (6, 1.0), (8, 0.55), (10, 0.1)]
+)
+def test_warmup_stable_decay_is_three_lines(epoch, expected):
+    config = {"epochs": 10, "warmup_epochs": 2, "decay_epochs": 4, "min_lr": 0.1}
+    assert rate(epoch * STEPS, shape="wsd", **config) == pytest.approx(expected, rel=1e-12)
+
+
+def test_warmup_stable_decay_by_epoch_is_constant_within_an_epoch():
+    config = {"shape": "wsd", "epochs": 10, "decay_epochs": 4, "update": "epoch"}
+    assert rate(8 * STEPS + 9, **config) == rate(8 * STEPS, **config) == 0.5
+
+
 @given(
     epochs=st.integers(2, 50),
     warmup=st.integers(0, 1),
@@ -88,6 +107,9 @@ def test_the_rate_stays_between_zero_and_its_peak(epochs, warmup, step, shape):
         ({"epochs": 0}, "epochs must be >= 1, got 0"),
         ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs must be in [0, epochs = 5), got 5"),
         ({"epochs": 5, "min_lr": -1.0}, "min_lr must be >= 0"),
+        ({"epochs": 5, "shape": "wsd"}, "decay_epochs must be in [1, epochs"),
+        ({"epochs": 5, "decay_epochs": 1}, "decay_epochs has no effect with shape cosine"),
+        ({"epochs": 5, "shape": "constant", "min_lr": 0.1}, "shape constant never leaves lr"),
         ({"epochs": 5, "shape": "onecycle", "warmup_epochs": 1}, "leave warmup_epochs"),
     ],
 )

@@ -39,7 +39,11 @@ def message_of(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for p in ROOT.glob("configs/**/*.yaml") if p.parent.name != "base"),
+    ids=lambda path: path.stem,
+)
 def test_every_recipe_in_configs_is_valid(path):
     assert yaml_config.load(Recipe, path).model.name
 
@@ -87,6 +91,12 @@ def test_a_mistake_is_told_with_its_path_value_and_remedy(recipe_file, override,
         (("precision.dtype=fp16", "zero.stage=0"), "use zero.stage 1"),
         (("run.compile=model", "zero.stage=3"), "use zero.stage 1 or 2"),
         (("augment.mixup=0.2", "batch.per_gpu=31"), "batch.per_gpu must be even"),
+        (("optim.name=lamb",), "optim.name lamb looks at whole weights, and zero.stage 1"),
+        (("optim.clip_agc=0.1", "zero.stage=2"), "optim.clip_agc 0.1 looks at whole weights"),
+        (
+            ("loss.name=bce", "loss.bce_threshold=0", "augment.smoothing=0.1"),
+            "loss.bce_threshold 0 makes every class right",
+        ),
     ],
 )
 def test_combinations_that_cannot_train_are_refused(recipe_file, overrides, expected):
@@ -117,6 +127,48 @@ def test_what_has_no_default_is_asked_for(tmp_path):
     assert "model: missing" in message_of(path)
 
 
+@pytest.fixture
+def family(tmp_path):
+    """A recipe in a folder below that of its base."""
+    (tmp_path / "base.yaml").write_text(MINIMAL + "data: {crop: {scale: [0.5, 1.0], hflip: 0.0}}\n")
+    path = tmp_path / "sizes" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text("base: ../base.yaml\noptim: {weight_decay: 0.1}\ndata: {crop: {hflip: 0.5}}\n")
+    return path
+
+
+def test_a_recipe_says_only_what_differs_from_its_base(family):
+    recipe = yaml_config.load(Recipe, family)
+    assert (recipe.optim.lr, recipe.optim.weight_decay) == (2e-3, 0.1)
+    assert (recipe.data.crop.scale, recipe.data.crop.hflip) == ((0.5, 1.0), 0.5)
+    assert yaml_config.load(Recipe, family, ["optim.lr=0.5"]).optim.lr == 0.5
+
+
+def test_a_recipe_is_shown_whole(family, tmp_path):
+    copy = tmp_path / "elsewhere.yaml"
+    copy.write_text(yaml_config.dump(yaml_config.load(Recipe, family)))
+    assert "base" not in copy.read_text()
+    assert yaml_config.load(Recipe, copy) == yaml_config.load(Recipe, family)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("sizes/small.yaml", "is a circle; leave one base out"),
+        ("none.yaml", "there is no file"),
+        ("[a, b]", "base: expected the path of a YAML file, got ['a', 'b']"),
+    ],
+)
+def test_a_base_that_cannot_be_is_refused(family, base, message):
+    (family.parents[1] / "base.yaml").write_text(f"base: {base}\n")
+    assert message in message_of(family)
+
+
+def test_a_base_is_checked_like_a_recipe(family):
+    (family.parents[1] / "base.yaml").write_text(MINIMAL + "zeroo: {stage: 1}\n")
+    assert "zeroo: unknown key; did you mean 'zero'?" in message_of(family)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     assert "none.yaml: cannot be read" in message_of(tmp_path / "none.yaml")
 
@@ -136,6 +188,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("model.args.drop_rate=0.1", True),
         ("precision.allow_tf32=true", True),
         ("data.threads=3", False),
+        ("optim.betas=[0.9, 0.999]", False),
+        ("optim.name=nadamw", True),
+        ("run.max_hours=2", False),
+        ("run.patience=2", True),
+        ("loss.name=bce", True),
+        ("distill.teacher=vip_s7", True),
         ("augment.auto_augment=rand-m9", True),
         ("augment.auto_augment=''", False),
         ("augment.color_jitter=0.4", True),

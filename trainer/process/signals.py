@@ -3,8 +3,10 @@
 Only the standard library is imported before it is needed, so that signals count from the start.
 """
 
+import math
 import os
 import signal
+import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,10 +20,12 @@ class StopSignal:
 
     Attributes:
         failure: why this process itself wants all to stop, if it does.
+        deadline: when to stop without a signal, in seconds of `time.monotonic`.
     """
 
     def __init__(self) -> None:
         self.failure: OSError | None = None
+        self.deadline = math.inf
         self._received = False
         self._parent = os.getppid()
         # A shell may end before its children; a launcher never does, unless it was killed.
@@ -33,7 +37,8 @@ class StopSignal:
     def received(self) -> bool:
         """Whether this process wants all to stop."""
         orphaned = self._has_launcher and os.getppid() != self._parent
-        return self._received or orphaned or self.failure is not None
+        is_late = time.monotonic() >= self.deadline
+        return self._received or orphaned or is_late or self.failure is not None
 
     def fail(self, error: OSError) -> None:
         """Stop because of `error`; the first one counts."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipeline.storage.files import file_sha256, sync
 from trainer.record.meta import FORMAT, CheckpointError, Meta, digest, parse, read_tree
-from trainer.zero_state import MOMENTS, TrainingState
+from trainer.zero_state import TrainingState
 
 
 def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:
@@ -98,10 +98,9 @@ def read(path: Path) -> tuple[TrainingState, Meta]:
     )
     if "optimizer.safetensors" in tree["files"]:
         flat = load_file(path / "optimizer.safetensors")
-        state.moments = {key: {} for key in MOMENTS}
         for name, tensor in flat.items():
             key, parameter = name.split("/", 1)
-            state.moments[key][parameter] = tensor
+            state.moments.setdefault(key, {})[parameter] = tensor
     return state, parse(tree)
 
 

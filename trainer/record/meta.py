@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ class RunProgress:
     """Optimizer steps done in `epoch`."""
     step: int = 0
     """Optimizer steps done in the run."""
+    best_top1: float = -1.0
+    """The best top-1 of all evaluations so far; -1 before the first."""
+    evaluations_since_best: int = 0
+
+    def after_epoch(self, evaluated: Evaluated | None) -> "RunProgress":
+        """The progress when the epoch is over, and evaluated where it was."""
+        done = replace(self, epoch=self.epoch + 1, step_in_epoch=0)
+        if evaluated is None:
+            return done
+        if evaluated.top1 > self.best_top1:
+            return replace(done, best_top1=evaluated.top1, evaluations_since_best=0)
+        return replace(done, evaluations_since_best=self.evaluations_since_best + 1)
+
+    def is_stale(self, patience: int) -> bool:
+        """Whether `patience` evaluations in a row were no better; never if it is 0."""
+        return 0 < patience <= self.evaluations_since_best
 
 
 @dataclass(kw_only=True, slots=True)

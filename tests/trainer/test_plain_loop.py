@@ -1,0 +1,131 @@
+"""The engine against the loop that anyone would write by hand in timm's style: same losses."""
+
+import copy
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from timm.optim import param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from models.build import build_model
+from trainer.ema import Ema
+from trainer.engine import Engine, init_process_group
+from trainer.loss import LossConfig, training_loss
+from trainer.optim import OptimConfig
+from trainer.process.world import bootstrap
+from trainer.recipe import BatchConfig, BatchPlan, ModelConfig, Recipe, ZeroConfig
+from trainer.schedule import ScheduleConfig, lr_at
+from trainer.zero_state import gather_weights
+
+STEPS, STEPS_PER_EPOCH, BATCH, LR, DECAY = 50, 10, 16, 1e-3, 0.9
+
+
+@pytest.fixture(scope="module")
+def process_group(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+            patch.setenv(name, "")
+            patch.delenv(name)
+        bootstrap()
+        init_process_group()
+        yield
+        dist.destroy_process_group()
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(BATCH, 3, 32, 32, generator=generator)
+    return images, torch.rand(BATCH, 10, generator=generator).softmax(1)
+
+
+def fresh(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(name, num_classes=10)
+
+
+def ours(name: str, stage: int, per_gpu: int) -> tuple[list[float], dict[str, Tensor]]:
+    """Losses of each step, and the average at the end."""
+    schedule = ScheduleConfig(epochs=5, warmup_epochs=1, warmup_lr=1e-5, min_lr=1e-5)
+    recipe = Recipe(
+        model=ModelConfig(name=name),
+        batch=BatchConfig(global_size=BATCH, per_gpu=per_gpu),
+        optim=OptimConfig(lr=LR, weight_decay=0.05, clip_norm=1.0),
+        schedule=schedule,
+        zero=ZeroConfig(stage=stage),
+    )
+    plan = BatchPlan.solve(global_size=BATCH, per_gpu=per_gpu, world_size=1)
+    engine = Engine(fresh(name), recipe, plan)
+    ema = Ema(engine, DECAY)
+    losses = []
+    engine.train()
+    for step in range(STEPS):
+        lr = lr_at(step, lr=LR, config=schedule, steps_per_epoch=STEPS_PER_EPOCH)
+        total = 0.0
+        for images, targets in zip(*(part.split(per_gpu) for part in batch(step)), strict=True):
+            loss = training_loss(engine.forward(images), targets, LossConfig())
+            engine.backward(loss)
+            engine.step(lr)
+            total += loss.item() / plan.accumulation
+        ema.update(step)
+        losses.append(total)
+    with ema.swapped_in():
+        return losses, gather_weights(engine)
+
+
+def plain(name: str) -> tuple[list[float], dict[str, Tensor]]:
+    """The same with torch and timm alone."""
+    model = fresh(name).train()
+    average = ModelEmaV3(copy.deepcopy(model), decay=DECAY)
+    groups = param_groups_weight_decay(model, 0.05)
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.999), eps=1e-8)
+    scheduler = CosineLRScheduler(
+        optimizer,
+        t_initial=STEPS,
+        lr_min=1e-5,
+        warmup_t=STEPS_PER_EPOCH,
+        warmup_lr_init=1e-5,
+        warmup_prefix=False,
+        t_in_epochs=False,
+    )
+    losses = []
+    for step in range(STEPS):
+        images, targets = batch(step)
+        scheduler.step_update(step)
+        if step >= STEPS_PER_EPOCH:  # counted from the end of warmup, as ConvNeXt's
+            done = (step - STEPS_PER_EPOCH) / (STEPS - STEPS_PER_EPOCH)
+            for group in optimizer.param_groups:
+                cosine = torch.cos(torch.tensor(torch.pi * done, dtype=torch.float64)).item()
+                group["lr"] = 1e-5 + 0.5 * (LR - 1e-5) * (1 + cosine)
+        loss = F.cross_entropy(model(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update(model)
+        losses.append(loss.item())
+    return losses, average.module.state_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("name", ["dynamixer_nano", "splitmixer_i_256_8"])
+def test_fifty_steps_are_those_of_a_plain_timm_style_loop(process_group, name, stage):
+    losses, average = ours(name, stage, BATCH)
+    expected, expected_average = plain(name)
+    assert losses == pytest.approx(expected, abs=1e-5)
+    assert len(set(losses)) == STEPS
+    for key, weight in expected_average.items():
+        if weight.is_floating_point() and "running" not in key:  # buffers are not averaged
+            torch.testing.assert_close(average[key], weight, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1])
+def test_accumulated_small_batches_equal_the_large_batch(process_group, stage):
+    whole, _ = ours("dynamixer_nano", stage, BATCH)
+    parts, _ = ours("dynamixer_nano", stage, BATCH // 4)
+    assert parts == pytest.approx(whole, abs=1e-5)
