@@ -23,6 +23,7 @@ LEVELS = {
     "trainer.recipe": 5,
     "trainer.recipe_keys": 6,
     "trainer.engine": 7,
+    "trainer.record": 5,
     "trainer.record.run_folder": 6,
     "trainer.zero_state": 8,
     "trainer.ema": 9,
