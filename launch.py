@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trainer import recipe_keys, yaml_config
+from trainer.process.allocator import keep_freed_memory
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.recipe import Recipe
 
@@ -93,6 +94,8 @@ def _run(recipe: Recipe, stop: StopSignal) -> int:
 
     try:
         device = init_process_group()
+        if device.type == "cpu":
+            keep_freed_memory()
         if StopAgreement(stop, host_group()).agree():
             return _fail("told to stop before the first step; nothing is lost", EXIT_STOPPED)
         outcome = train(recipe, current(device), stop)

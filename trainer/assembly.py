@@ -225,7 +225,10 @@ def _description(recipe: Recipe, model: nn.Module, classes: tuple[str, ...]) -> 
         config.name, img_size=config.img_size, drop_path_rate=config.drop_path_rate
     )
     return ModelDescription(
-        name=config.name, arguments={**arguments}, classes=classes, input=input_config(model)
+        name=config.name,
+        arguments={**arguments, **config.args},
+        classes=classes,
+        input=input_config(model),
     )
 
 

@@ -1,5 +1,8 @@
 """Ranks: their devices, what they tell each other, and what they wait for."""
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from trainer import engine
 from trainer.engine import deepspeed_config
 from trainer.process import world
 from trainer.recipe import BatchPlan
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +87,26 @@ def test_deepspeed_neither_times_nor_overlaps_which_would_wait_for_the_gpu(cuda)
     config = deepspeed_config(recipe(), plan, cuda=cuda)
     assert config["timers"] == {"throughput": {"enabled": False}}
     assert config["zero_optimization"]["overlap_comm"] is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_blocks_taken_again_at_each_step_are_not_mapped_anew():
+    code = (
+        "import resource\n"
+        "from trainer.process.allocator import keep_freed_memory\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def steps():\n"
+        "    before = faults()\n"
+        "    for _ in range(5): bytearray(b'x') * (64 << 20)\n"
+        "    return faults() - before\n"
+        "mapped = steps()\n"
+        "assert keep_freed_memory()\n"
+        "steps()\n"
+        "print(mapped, steps())"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    mapped, kept = map(int, shown.stdout.split())
+    assert mapped >= 5 * (64 << 20) // resource.getpagesize() // 2
+    assert kept < mapped / 100

@@ -3,4 +3,5 @@
 - `world`: ranks, devices, process group.
 - `signals`: being told to stop.
 - `data_clock`: waits for data, of all ranks.
+- `allocator`: memory that is freed and taken again at each step.
 """
