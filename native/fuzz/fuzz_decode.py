@@ -26,7 +26,10 @@ _MARKERS = bytes([0x00, 0x01, 0xC0, 0xC2, 0xC4, 0xD0, 0xD8, 0xD9, 0xDA, 0xDB, 0x
 _MOST_PIXELS = 1 << 22
 """Larger sizes come up in damaged headers, and cost PIL too much time."""
 
-_PIL_ERRORS = (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error)
+_PIL_ERRORS = (
+    *(OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError),
+    *(struct.error, Image.DecompressionBombError),
+)
 """What PIL raises about damaged images."""
 
 

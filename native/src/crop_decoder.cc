@@ -19,6 +19,9 @@ bool is_down_first(Rectangle part, Size size) {
 
 Verdict CropDecoder::decode(const uint8_t* data, size_t length, const Crop& crop, Size size,
                             uint8_t* result) {
+  // First, since only a size that is the image's own bounds what is computed and kept.
+  const Verdict opened = jpeg_.open(data, length, crop.listed);
+  if (opened != Verdict::kGood) return opened;
   down_.compute({crop.part.height, crop.start[0], crop.end[0], size.height}, crop.filter);
   across_.compute({crop.part.width, crop.start[1], crop.end[1], size.width}, crop.filter);
   kernels_ = &kernels();
@@ -29,7 +32,7 @@ Verdict CropDecoder::decode(const uint8_t* data, size_t length, const Crop& crop
                          down_.input_end - down_.input_begin,
                          across_.input_end - across_.input_begin};
   reserve(needed, size);
-  const Verdict verdict = jpeg_.decode(data, length, crop.listed, needed, this);
+  const Verdict verdict = jpeg_.read(needed, this);
   if (verdict == Verdict::kGood) finish(size, result);
   if (rows_.size() > kKeptBytes) std::vector<uint8_t>().swap(rows_);
   return verdict;

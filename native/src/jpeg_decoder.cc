@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <optional>
+#include <utility>
 
 #include <jerror.h>
 
@@ -19,7 +21,6 @@ constexpr int kMostScans = 100;
 // image's own; so far from them that does not show.
 constexpr int kColorReach = 2;
 constexpr int kMostRowsAtOnce = 8;
-constexpr size_t kKeptBytes = 64 << 20;
 constexpr size_t kVector = 64;
 
 std::string text(Size size) {
@@ -48,21 +49,15 @@ std::string why_unsupported(const JpegFrame& frame) {
 
 JpegDecoder::JpegDecoder() {
   jpeg_std_error(&errors_.manager);
-  errors_.manager.error_exit = &JpegDecoder::fail;
+  errors_.manager.error_exit = &JpegDecoder::give_up;
   errors_.manager.emit_message = &JpegDecoder::heed;
   progress_.progress_monitor = &JpegDecoder::watch;
 }
 
-Verdict JpegDecoder::decode(const uint8_t* data, size_t length, Size listed, Rectangle part,
-                            RowSink* sink) {
-  info_ = {};
-  const Verdict verdict = try_to_decode(data, length, listed, part, sink);
-  jpeg_destroy_decompress(&info_);
-  return verdict;
-}
+JpegDecoder::~JpegDecoder() { close(); }
 
-Verdict JpegDecoder::try_to_decode(const uint8_t* data, size_t length, Size listed,
-                                   Rectangle part, RowSink* sink) {
+Verdict JpegDecoder::open(const uint8_t* data, size_t length, Size listed) {
+  close();
   if (!is_jpeg(data, length)) return refuse(Verdict::kUnsupported, "not a JPEG");
   if (const std::optional<JpegFrame> frame = find_frame(data, length)) {
     const std::string why = why_unsupported(*frame);
@@ -73,22 +68,37 @@ Verdict JpegDecoder::try_to_decode(const uint8_t* data, size_t length, Size list
   if (int64_t{listed.height} * listed.width > kMostPixels) {
     return refuse(Verdict::kUnsupported, text(listed) + " pixels, which take gigabytes");
   }
-  if (!run([&] { read_header(data, length); })) return refuse(Verdict::kDamaged, errors_.message);
+  if (!run([&] { read_header(data, length); })) return fail();
   const Size found{static_cast<int>(info_.image_height), static_cast<int>(info_.image_width)};
   if (differs(found, listed)) return refuse(Verdict::kDamaged, unlike(found, listed));
-  if (!run([this] { jpeg_start_decompress(&info_); })) {
-    return refuse(Verdict::kDamaged, errors_.message);
-  }
-  if (!has_all_scans()) return refuse(Verdict::kUnsupported, "a progressive JPEG, not finished");
-  reserve_rows();
-  if (!run([&] { read_rows(part, sink); })) return refuse(Verdict::kDamaged, errors_.message);
-  if (!has_end()) return refuse(Verdict::kDamaged, "cut off: it has no end-of-image marker");
   return Verdict::kGood;
 }
 
+Verdict JpegDecoder::read(Rectangle part, RowSink* sink) {
+  if (!run([this] { jpeg_start_decompress(&info_); })) return fail();
+  if (!has_all_scans()) return refuse(Verdict::kUnsupported, "a progressive JPEG, not finished");
+  reserve_rows();
+  if (!run([&] { read_rows(part, sink); })) return fail();
+  if (!has_end()) return refuse(Verdict::kDamaged, "cut off: it has no end-of-image marker");
+  close();
+  return Verdict::kGood;
+}
+
+void JpegDecoder::close() {
+  jpeg_destroy_decompress(&info_);
+  info_ = {};
+}
+
 Verdict JpegDecoder::refuse(Verdict verdict, std::string reason) {
+  close();
   reason_ = std::move(reason);
   return verdict;
+}
+
+// After a step that failed.
+Verdict JpegDecoder::fail() {
+  if (errors_.manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
+  return refuse(Verdict::kDamaged, errors_.message);
 }
 
 // Runs a step that calls libjpeg; false if it failed. Nothing that has a destructor may live in the
@@ -100,14 +110,14 @@ bool JpegDecoder::run(const Step& step) {
   return true;
 }
 
-void JpegDecoder::fail(j_common_ptr info) {
+void JpegDecoder::give_up(j_common_ptr info) {
   Errors* errors = reinterpret_cast<Errors*>(info->err);
   errors->manager.format_message(info, errors->message);
   std::longjmp(errors->jump, 1);
 }
 
 void JpegDecoder::heed(j_common_ptr info, int level) {
-  if (level < 0) fail(info);
+  if (level < 0) give_up(info);
 }
 
 void JpegDecoder::watch(j_common_ptr info) {
@@ -145,7 +155,7 @@ void JpegDecoder::reserve_rows() {
   stride_ = (size_t{4} * info_.image_width + kVector) / kVector * kVector;
   // One more than there are, for what may be read behind the last.
   const size_t size = stride_ * (kMostRowsAtOnce + 1) + 2 * kVector;
-  if (buffer_.size() < size || buffer_.size() > kKeptBytes) buffer_.resize(size);
+  if (buffer_.size() < size) buffer_.resize(size);
   // Into rows that are aligned to vectors libjpeg-turbo writes past the cache, which makes reading
   // them at once three times as slow; so these never are.
   const size_t misaligned = reinterpret_cast<uintptr_t>(buffer_.data()) % kVector;

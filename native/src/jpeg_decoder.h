@@ -46,13 +46,16 @@ class RowSink {
 class JpegDecoder {
  public:
   JpegDecoder();
+  ~JpegDecoder();
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
-  // Hands the rows of `part` to `sink`. Some may have been handed over when the verdict is bad.
-  // Gray images have three equal channels. `part` lies within `listed`, which the image's size
-  // must be.
-  Verdict decode(const uint8_t* data, size_t length, Size listed, Rectangle part, RowSink* sink);
+  // Reads the headers; `listed` is the size that the image must have. The data must outlive `read`.
+  Verdict open(const uint8_t* data, size_t length, Size listed);
+
+  // Hands the rows of a part of the image that was opened well to `sink`. Some may have been handed
+  // over when the verdict is bad. Gray images have three equal channels.
+  Verdict read(Rectangle part, RowSink* sink);
 
   // Why the last verdict was bad.
   const std::string& reason() const { return reason_; }
@@ -63,13 +66,13 @@ class JpegDecoder {
     std::jmp_buf jump;
     char message[JMSG_LENGTH_MAX];
   };
-  static void fail(j_common_ptr info);
+  static void give_up(j_common_ptr info);
   static void heed(j_common_ptr info, int level);
   static void watch(j_common_ptr info);
 
-  Verdict try_to_decode(const uint8_t* data, size_t length, Size listed, Rectangle part,
-                        RowSink* sink);
+  void close();
   Verdict refuse(Verdict verdict, std::string reason);
+  Verdict fail();
   template <class Step>
   bool run(const Step& step);
   void read_header(const uint8_t* data, size_t length);

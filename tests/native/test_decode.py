@@ -180,13 +180,17 @@ def test_tables_that_are_missing_are_not_taken_from_the_image_before(photographs
     }
 
 
-def test_memory_is_bounded_by_what_is_listed(pool, photographs):
-    data = with_frame(encode(photographs[0][:64, :64], progressive=True), height=65500, width=65500)
-    crops = [Crop.whole(data, (65500, 65500)), Crop.whole(data, (64, 64))]
-    crops = [replace(crop, shape=(9, 9), end=(9, 9)) for crop in crops]
+def test_memory_is_bounded_by_what_the_image_says(pool, photographs):
+    data = encode(photographs[0][:64, :64], progressive=True)
+    huge = with_frame(data, height=65500, width=65500)
+    crops = [
+        replace(Crop.whole(huge, (65500, 65500)), shape=(9, 9), end=(9, 9)),
+        Crop.whole(huge, (64, 64)),
+        Crop.whole(data, (2**31 - 1, 2**31 - 1)),
+    ]
     _, failures = decode(native, pool, crops)
     assert failures[0] == ("unsupported", "65500 x 65500 pixels, which take gigabytes")
-    assert failures[1][0] == "damaged"
+    assert [failures[position][0] for position in (1, 2)] == ["damaged", "damaged"]
 
 
 @pytest.mark.parametrize(("copies", "is_taken"), [(20, True), (200, False)])
