@@ -76,18 +76,24 @@ def as_markdown() -> str:
 
 
 def json_schema() -> dict[str, object]:
-    """A JSON schema of recipes, with the meanings as descriptions; unknown keys are not allowed."""
+    """A JSON schema of recipes, with the meanings as descriptions; unknown keys are not allowed.
+
+    It asks for no key, since a file may leave all of them to its `base`.
+    """
     schema = yaml_config.json_schema(Recipe)
     definitions = typing.cast("dict[str, dict[str, object]]", schema["$defs"])
     _describe(schema, Recipe)
     for cls in _sections(Recipe):
         _describe(definitions[cls.__name__], cls)
+    properties = typing.cast("dict[str, object]", schema["properties"])
+    properties["base"] = {"type": "string", "description": "A recipe, relative to this, below it."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _describe(schema: dict[str, object], cls: type) -> None:
     meanings = _meanings(cls)
     schema["additionalProperties"] = False
+    schema.pop("required", None)
     schema["description"] = _paragraph(cls.__doc__ or "")
     for name, entry in typing.cast("dict[str, dict[str, object]]", schema["properties"]).items():
         if name in meanings:

@@ -81,7 +81,7 @@ def test_the_schema_has_the_same_keys_and_no_others():
             found |= inner if inner is not None else {f"{prefix}{name}"}
         return found
 
-    assert paths(schema, "") == {key.path for key in recipe_keys.recipe_keys()}
+    assert paths(schema, "") == {"base", *(key.path for key in recipe_keys.recipe_keys())}
 
 
 def test_explain_says_one_key_or_a_section(capsys):
