@@ -266,15 +266,19 @@ def test_image_larger_than_a_page_gets_a_larger_page(image_folder, tmp_path, cap
 
 def test_killed_writer_leaves_nothing_under_the_final_name(image_folder, tmp_path):
     script = f"""
-import os, sys
+import os, sys, time
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 import pipeline.prepare.writers.ffcv_writer as b
+from tests.prepare.test_ffcv_writer import write
 seen = []
 original = b.encode_entry
 def killed(job, config, entry):
     seen.append(entry)
     if len(seen) == 38:
+        folder = Path({str(tmp_path / "train")!r})
+        while not list(folder.glob("*.beton.*.part")):  # the first images are being written
+            time.sleep(0.01)
         os.kill(os.getpid(), 9)
     return original(job, config, entry)
 b.encode_entry = killed

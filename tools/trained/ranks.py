@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from trainer.process.world import World, bootstrap, current, share_cores
+from trainer.process.world import World, bootstrap, current, make_host_group, share_cores
 
 
 @contextmanager
@@ -33,6 +33,7 @@ def process_group(device: str | None) -> Iterator[World]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if wants_gpu else "gloo")
+    make_host_group()
     try:
         world = current(place)
         share_cores(world)
