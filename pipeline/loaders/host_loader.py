@@ -120,8 +120,8 @@ class HostLoader:
     def _decode_crops(
         self, batch: EncodedBatch, regions: Regions, out: NDArray[np.uint8]
     ) -> Sequence[tuple[int, str, str]]:
-        # Raw pixels look like no JPEG, and are left to PIL as such.
-        data = [sample.data.reshape(-1) for sample in batch.samples]
+        # Raw pixels are left to PIL; some of them would begin as a JPEG does.
+        data = [sample.data if sample.data.ndim == 1 else b"" for sample in batch.samples]
         sizes = np.array([(sample.height, sample.width) for sample in batch.samples], np.int32)
         return decode_crops(self._threads, data, sizes, *regions, out)
 
