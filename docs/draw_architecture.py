@@ -3,7 +3,7 @@
     python docs/draw_architecture.py
 
 Rooms are the packages, and launch.py; an arrow points to what is imported, unless a way through
-other rooms leads there too. What training imports stands in the lower storey, what only prepares
+other rooms leads there too, or a room inside a package uses the package that uses it. What training imports stands in the lower storey, what only prepares
 data in the upper one. Nothing is listed by hand but the names of the storeys and the colours.
 """
 
@@ -51,7 +51,9 @@ def arrows(names: set[str]) -> set[tuple[str, str]]:
                 modules = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
             for there in {room_of(module, names) for module in modules} - {None, here}:
                 found.add((here, there))
-    return {(a, b) for a, b in found if a and b}
+    pairs = {(a, b) for a, b in found if a and b}
+    # Where a package and a room inside it use each other, the inner room stands below.
+    return {(a, b) for a, b in pairs if not ((b, a) in pairs and a.startswith(f"{b}."))}
 
 
 def room_of(module: str, names: set[str]) -> str | None:
@@ -77,10 +79,14 @@ def heights(names: set[str], pairs: set[tuple[str, str]]) -> dict[str, int]:
     """Return the row of each room: above all that it imports."""
     rows: dict[str, int] = {}
     while len(rows) < len(names):
-        for name in names - rows.keys():
-            below = {b for a, b in pairs if a == name}
-            if below <= rows.keys():
-                rows[name] = max((rows[b] + 1 for b in below), default=0)
+        below = {name: {b for a, b in pairs if a == name} for name in names - rows.keys()}
+        ready = {name: others for name, others in below.items() if others <= rows.keys()}
+        if not ready:
+            raise ValueError(f"rooms import each other in a circle: {', '.join(sorted(below))}")
+        rows |= {
+            name: max((rows[other] + 1 for other in others), default=0)
+            for name, others in ready.items()
+        }
     return rows
 
 
