@@ -3,8 +3,9 @@
     python docs/draw_architecture.py
 
 Rooms are the packages, and launch.py; an arrow points to what is imported, unless a way through
-other rooms leads there too, or a room inside a package uses the package that uses it. What training imports stands in the lower storey, what only prepares
-data in the upper one. Nothing is listed by hand but the names of the storeys and the colours.
+other rooms leads there too, or a room inside a package uses the package that uses it. What training
+imports stands in the lower storey, what only prepares data in the upper one. Nothing is listed by
+hand but the names of the storeys and the colours.
 """
 
 import ast
