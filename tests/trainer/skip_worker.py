@@ -14,7 +14,7 @@ from trainer.zero_state import gather_state
 
 def check(stage: int) -> dict[str, object]:
     """One sound step, two with a NaN in one gradient of the last rank, one sound step."""
-    engine, ema = make(stage, "fp32")
+    engine, ema = make(stage, "fp32", "adamw")
     train(engine, ema, range(1))
     before = gather_state(engine)
     poisoned = next(engine.module.parameters())
