@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment.config import AugmentConfig
-from pipeline.augment.crop_draws import Crops, crops
+from pipeline.augment.crop_draws import Crops
 from pipeline.augment.erase_draws import erase_boxes
 from pipeline.augment.image_draws import ImageDraws, image_augmentation, image_draws
 from pipeline.augment.mix_draws import mixes
@@ -19,7 +19,8 @@ from pipeline.augment.operations import RESAMPLING, Filter, Operation, argument_
 from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.counter import DrawKey
 from pipeline.formats.source import Sample, Source
-from pipeline.order import epoch_order, repeat_of, repeated, sample_of
+from pipeline.loaders.encoded import crops_of, training_order
+from pipeline.order import repeat_of, sample_of
 
 Record = dict[str, object]
 
@@ -40,10 +41,14 @@ class DrawnRun:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the draws of an epoch (`order.sample_of`), the tail that is dropped left out."""
-        window = self.data.window
-        order = epoch_order(self.source.shard_sizes, seed=self.seed, epoch=epoch, window=window)
-        order = self.source.storage_order[order] if window else order
-        order = repeated(order, repeats=self.augment.repeats, global_size=self.global_size)
+        order = training_order(
+            self.source,
+            window=self.data.window,
+            repeats=self.augment.repeats,
+            global_size=self.global_size,
+            seed=self.seed,
+            epoch=epoch,
+        )
         return order[: len(order) // self.global_size * self.global_size]
 
     def draws_of(self, samples: Sequence[int], epoch: int) -> NDArray[np.int64]:
@@ -74,12 +79,7 @@ class DrawnRun:
         samples = self.source.read_many(sample_of(draws))
         size = self.augment.size_at(epoch, self.spec.size)
         key: DrawKey = {"seed": self.seed, "epoch": epoch, "samples": draws}
-        cropped = crops(
-            self.data.crop,
-            **key,
-            widths=np.array([sample.width for sample in samples]),
-            heights=np.array([sample.height for sample in samples]),
-        )
+        cropped = crops_of(samples, self.data.crop, key)
         augmentation = image_augmentation(self.augment, self.data.crop, self.spec)
         operations = image_draws(augmentation, **key, size=size)
         erased = erase_boxes(self.augment, **key, size=size)

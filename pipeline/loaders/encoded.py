@@ -7,7 +7,7 @@ here, once; the loaders only turn encoded images into pixels.
 import logging
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pipeline.augment.config import AugmentConfig
 from pipeline.augment.crop_draws import Crops, crops
 from pipeline.augment.image_draws import ImageDraws, image_augmentation, image_draws
 from pipeline.batch import IGNORE_LABEL, Placement
-from pipeline.config import DataConfig, InputSpec
+from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.counter import DrawKey
 from pipeline.errors import DataError
 from pipeline.formats.source import FollowsOrder, Sample, Source
@@ -189,15 +189,17 @@ class EncodedBatches:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._chosen is not None:
             return self._chosen
-        window = self.data.window
         if not self._training:
             order = np.arange(len(self.source))
-            return self.source.storage_order[order] if window else order
-        sizes = self.source.shard_sizes
-        order = epoch_order(sizes, seed=self._seed, epoch=epoch, window=window)
-        order = self.source.storage_order[order] if window else order
-        global_size = self.batch_size * self._accumulation * self._placement.world_size
-        return repeated(order, repeats=self._augment.repeats, global_size=global_size)
+            return self.source.storage_order[order] if self.data.window else order
+        return training_order(
+            self.source,
+            window=self.data.window,
+            repeats=self._augment.repeats,
+            global_size=self.batch_size * self._accumulation * self._placement.world_size,
+            seed=self._seed,
+            epoch=epoch,
+        )
 
     def _read_ahead(
         self, epoch: int, blocks: Iterable[NDArray[np.int64]], order: NDArray[np.int64]
@@ -230,12 +232,7 @@ class EncodedBatches:
             return EncodedBatch(draws, samples, self._spec.size, replaced=replaced, error=error)
         size = self._augment.size_at(epoch, self._spec.size)
         key: DrawKey = {"seed": self._seed, "epoch": epoch, "samples": draws}
-        cropped = crops(
-            self.data.crop,
-            **key,
-            widths=np.array([sample.width for sample in samples]),
-            heights=np.array([sample.height for sample in samples]),
-        )
+        cropped = crops_of(samples, self.data.crop, key)
         operations = image_draws(self.augmentation, **key, size=size)
         return EncodedBatch(draws, samples, size, cropped, operations, replaced, error)
 
@@ -250,6 +247,34 @@ class EncodedBatches:
         except DataError as error:
             _log.warning("%s; a gray image takes its place", error)
             return _PADDING._replace(label=int(self.source.labels[index]))
+
+
+def training_order(
+    source: Source, *, window: int, repeats: int, global_size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return the draws (`order.sample_of`) of an epoch in the order of their use, over all ranks.
+
+    Args:
+        source: the samples.
+        window: shards shuffled together; 0: all.
+        repeats: draws of each sample that comes up.
+        global_size: images of an optimizer step.
+        seed: of the run.
+        epoch: counted from 0.
+    """
+    order = epoch_order(source.shard_sizes, seed=seed, epoch=epoch, window=window)
+    order = source.storage_order[order] if window else order
+    return repeated(order, repeats=repeats, global_size=global_size)
+
+
+def crops_of(samples: Sequence[Sample], config: CropConfig, key: DrawKey) -> Crops:
+    """Return the crops that are drawn for `samples`."""
+    return crops(
+        config,
+        **key,
+        widths=np.array([sample.width for sample in samples]),
+        heights=np.array([sample.height for sample in samples]),
+    )
 
 
 def _following(source: Source, order: NDArray[np.int64]) -> AbstractContextManager[None]:
