@@ -25,7 +25,7 @@ from torch import Tensor
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
-from pipeline.loaders.regions import evaluation_regions, training_regions
+from pipeline.loaders.regions import regions_of
 
 _QUEUE = 2
 _INPUTS = {  # name: type and number of dimensions
@@ -238,10 +238,7 @@ def _graph_inputs(
     batch: EncodedBatch, spec: InputSpec
 ) -> list[list[NDArray[np.uint8]] | NDArray[np.generic]]:
     """Return what the graph takes, in the order of `_INPUTS`."""
-    if batch.crops is None:
-        regions = evaluation_regions(batch.samples, spec)
-    else:
-        regions = training_regions(batch.crops)
+    regions = regions_of(batch.samples, batch.crops, spec)
     data = [sample.data for sample in batch.samples]
     codes = np.where(
         regions.bicubic, DALIInterpType.INTERP_CUBIC.value, DALIInterpType.INTERP_LINEAR.value

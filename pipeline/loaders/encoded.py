@@ -6,10 +6,9 @@ here, once; the loaders only turn encoded images into pixels.
 
 import logging
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.counter import DrawKey
 from pipeline.errors import DataError
 from pipeline.formats.source import FollowsOrder, Sample, Source
+from pipeline.loaders.look_ahead import look_ahead
 from pipeline.order import (
     NO_SAMPLE,
     epoch_order,
@@ -204,18 +204,10 @@ class EncodedBatches:
     def _read_ahead(
         self, epoch: int, blocks: Iterable[NDArray[np.int64]], order: NDArray[np.int64]
     ) -> Generator[EncodedBatch]:
-        reading: deque[Future[EncodedBatch]] = deque()
-        with _following(self.source, order):
-            try:
-                for draws in blocks:
-                    reading.append(self._pool.submit(self._read, epoch, draws))
-                    if len(reading) > _READ_AHEAD:
-                        yield reading.popleft().result()
-                while reading:
-                    yield reading.popleft().result()
-            finally:
-                for future in reading:
-                    future.cancel()
+        begun = (((), [self._pool.submit(self._read, epoch, draws)]) for draws in blocks)
+        with _following(self.source, order), closing(look_ahead(begun, _READ_AHEAD)) as read:
+            for _, (batch,) in read:
+                yield batch
 
     def _read(self, epoch: int, draws: NDArray[np.int64]) -> EncodedBatch:
         wanted = sample_of(draws[draws != NO_SAMPLE])

@@ -5,8 +5,7 @@ the drawn operations, both without the interpreter's lock. Images that are no pl
 PIL, as do operations that have no kernel of ours.
 """
 
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
@@ -22,8 +21,9 @@ from pipeline.augment.kernels import Kernel, kernel_calls
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
+from pipeline.loaders.look_ahead import look_ahead
 from pipeline.loaders.pil_images import PIL_ERRORS, open_image, resampled
-from pipeline.loaders.regions import Regions, evaluation_regions, training_regions
+from pipeline.loaders.regions import Regions, regions_of
 
 _DECODE_AHEAD = 2
 """Batches being decoded beside the one in use."""
@@ -70,21 +70,20 @@ class HostLoader:
         self._threads.close()
 
     def _decode(self, encoded: Generator[EncodedBatch]) -> Generator[Batch]:
-        decoding: deque[tuple[EncodedBatch, Future[Decoded]]] = deque()
-        buffers: list[Tensor | None] = [None] * _BUFFERS
         with closing(encoded):
-            try:
-                for number, batch in enumerate(encoded):
-                    place = number % _BUFFERS
-                    out = buffers[place] = self._buffer(batch, buffers[place])
-                    decoding.append((batch, self._ahead.submit(self._images, batch, out)))
-                    if len(decoding) > _DECODE_AHEAD:
-                        yield self._collect(*decoding.popleft())
-                while decoding:
-                    yield self._collect(*decoding.popleft())
-            finally:
-                for _, images in decoding:
-                    images.cancel()
+            begun = self._begin(encoded)
+            with closing(look_ahead(begun, _DECODE_AHEAD)) as decoded:
+                for batch, (images,) in decoded:
+                    yield self._collect(batch, *images)
+
+    def _begin(
+        self, encoded: Generator[EncodedBatch]
+    ) -> Iterator[tuple[EncodedBatch, list[Future[Decoded]]]]:
+        buffers: list[Tensor | None] = [None] * _BUFFERS
+        for number, batch in enumerate(encoded):
+            place = number % _BUFFERS
+            out = buffers[place] = self._buffer(batch, buffers[place])
+            yield batch, [self._ahead.submit(self._images, batch, out)]
 
     def _buffer(self, batch: EncodedBatch, used: Tensor | None) -> Tensor:
         """Return memory for the images of `batch`: on a CPU that of an earlier one."""
@@ -99,11 +98,7 @@ class HostLoader:
         if batch.error is not None:
             return out, {}
         pixels, reasons = out.numpy(), dict[int, str]()
-        regions = (
-            evaluation_regions(batch.samples, self._spec)
-            if batch.crops is None
-            else training_regions(batch.crops)
-        )
+        regions = regions_of(batch.samples, batch.crops, self._spec)
         for position, kind, damage in self._decode_crops(batch, regions, pixels):
             is_jpeg = kind == "damaged"
             reasons[position] = (
@@ -141,10 +136,9 @@ class HostLoader:
             image = Image.fromarray(pixels[position])
             pixels[position] = np.asarray(apply_draws(image, operations, position, fill))
 
-    def _collect(self, batch: EncodedBatch, decoded: Future[Decoded]) -> Batch:
+    def _collect(self, batch: EncodedBatch, images: Tensor, reasons: dict[int, str]) -> Batch:
         if batch.error is not None:
             raise batch.error
-        images, reasons = decoded.result()
         self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
         return Batch(
             images=images.to(self._device, non_blocking=True).permute(0, 3, 1, 2),

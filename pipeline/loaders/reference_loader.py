@@ -4,9 +4,8 @@ It is the oracle of the other loaders, and what runs where there is no DALI. It 
 obviously right: what torchvision would do with the drawn crop, image by image.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline.augment.reference_operations import apply_draws
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
+from pipeline.loaders.look_ahead import look_ahead
 from pipeline.loaders.pil_images import PIL_ERRORS, open_image
 
 _DECODE_AHEAD = 2
@@ -59,21 +59,13 @@ class ReferenceLoader:
         self._pool.shutdown(cancel_futures=True)
 
     def _decode(self, encoded: Generator[EncodedBatch]) -> Generator[Batch]:
-        decoding: deque[tuple[EncodedBatch, list[Future[NDArray[np.uint8] | str]]]] = deque()
-        with closing(encoded):
-            try:
-                for batch in encoded:
-                    places = range(len(batch.samples))
-                    images = [self._pool.submit(self._image, batch, place) for place in places]
-                    decoding.append((batch, images))
-                    if len(decoding) > _DECODE_AHEAD:
-                        yield self._collect(*decoding.popleft())
-                while decoding:
-                    yield self._collect(*decoding.popleft())
-            finally:
-                for _, images in decoding:
-                    for image in images:
-                        image.cancel()
+        begun = (
+            (batch, [self._pool.submit(self._image, batch, i) for i in range(len(batch.samples))])
+            for batch in encoded
+        )
+        with closing(encoded), closing(look_ahead(begun, _DECODE_AHEAD)) as decoded:
+            for batch, images in decoded:
+                yield self._collect(batch, images)
 
     def _image(self, batch: EncodedBatch, position: int) -> NDArray[np.uint8] | str:
         """Return the (size, size, 3) image at `position`, or why there is none."""
@@ -106,12 +98,9 @@ class ReferenceLoader:
         fill = self._batches.augmentation.fill
         return np.asarray(apply_draws(image, operations, position, fill))
 
-    def _collect(
-        self, batch: EncodedBatch, futures: list[Future[NDArray[np.uint8] | str]]
-    ) -> Batch:
+    def _collect(self, batch: EncodedBatch, results: list[NDArray[np.uint8] | str]) -> Batch:
         if batch.error is not None:
             raise batch.error
-        results = [future.result() for future in futures]
         reasons = {place: image for place, image in enumerate(results) if isinstance(image, str)}
         self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
         gray = np.full((batch.size, batch.size, 3), GRAY, np.uint8)

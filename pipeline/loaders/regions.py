@@ -38,6 +38,11 @@ class Regions(NamedTuple):
     bicubic: NDArray[np.bool_]
 
 
+def regions_of(samples: Sequence[Sample], crops: Crops | None, spec: InputSpec) -> Regions:
+    """Return the regions of a batch, which has no `crops` in evaluation."""
+    return evaluation_regions(samples, spec) if crops is None else training_regions(crops)
+
+
 def training_regions(crops: Crops) -> Regions:
     """Return the regions of the crop boxes, which are resampled without what surrounds them."""
     boxes = crops.boxes
