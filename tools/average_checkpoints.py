@@ -13,28 +13,25 @@ output exists; 74 reading or writing failed; 75 interrupted; 1 anything else.
 import argparse
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
-from tools.cli.progress import interruptible
 
 
 def main(argv: list[str] | None = None) -> int:
     """Average what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
-    try:
-        with interruptible():
-            check_output(arguments.output, suffixes=(".safetensors",), force=arguments.force)
-            _check_inputs(arguments)
-            _run(arguments)
-        return exits.COMPLETE
-    except exits.TOLD as failure:
-        code, error = exits.explain(failure, go_on="run the same command again")
-        print(f"error: {error}", file=sys.stderr)
-        return code
+    return exits.told(partial(_work, _parse(argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    check_output(arguments.output, suffixes=(".safetensors",), force=arguments.force)
+    _check_inputs(arguments)
+    _run(arguments)
+    return exits.COMPLETE
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -19,30 +19,27 @@ anything else.
 import argparse
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.output_files import add_force_option, check_output, refuse_existing
-from tools.cli.progress import interruptible
 
 SUFFIXES = {"timm": ".safetensors", "onnx": ".onnx", "torch": ".pt2", "hub": ""}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
-    try:
-        with interruptible():
-            choice = model_choice(arguments)
-            _check_output(arguments)
-            _run(choice, arguments)
-        return exits.COMPLETE
-    except exits.TOLD as failure:
-        code, error = exits.explain(failure, go_on="run the same command again")
-        print(f"error: {error}", file=sys.stderr)
-        return code
+    return exits.told(partial(_work, _parse(argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    choice = model_choice(arguments)
+    _check_output(arguments)
+    _run(choice, arguments)
+    return exits.COMPLETE
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
-from tools.cli.progress import interruptible
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.predict_images import Answer
@@ -33,19 +33,16 @@ if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
 
 def main(argv: list[str] | None = None) -> int:
     """Predict what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
-    try:
-        with interruptible():
-            choice = model_choice(arguments)
-            if arguments.csv:
-                check_output(arguments.csv, suffixes=(".csv",), force=arguments.force)
-            if arguments.embeddings:
-                check_output(arguments.embeddings, suffixes=(".npz",), force=arguments.force)
-            return _run(choice, list(_places(arguments.images)), arguments)
-    except exits.TOLD as failure:
-        code, error = exits.explain(failure, go_on="run the same command again")
-        print(f"error: {error}", file=sys.stderr)
-        return code
+    return exits.told(partial(_work, _parse(argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    choice = model_choice(arguments)
+    if arguments.csv:
+        check_output(arguments.csv, suffixes=(".csv",), force=arguments.force)
+    if arguments.embeddings:
+        check_output(arguments.embeddings, suffixes=(".npz",), force=arguments.force)
+    return _run(choice, list(_places(arguments.images)), arguments)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,6 @@ from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
-from tools.cli.progress import interruptible
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.load import TrainedModel
@@ -44,16 +44,13 @@ _FEW_CLASSES = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Measure what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
-    try:
-        with interruptible():
-            choice = _checked(arguments)
-            _run(choice, arguments)
-        return exits.COMPLETE
-    except exits.TOLD as failure:
-        code, error = exits.explain(failure, go_on="run the same command again")
-        print(f"error: {error}", file=sys.stderr)
-        return code
+    return exits.told(partial(_work, _parse(argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    choice = _checked(arguments)
+    _run(choice, arguments)
+    return exits.COMPLETE
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

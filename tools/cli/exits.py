@@ -1,6 +1,10 @@
 """Exit codes of the tools, and what goes wrong turned into one of them and into words."""
 
+import sys
+from collections.abc import Callable
+
 from pipeline.errors import OutputError, StorageError, WorkerError
+from tools.cli.progress import interruptible
 
 COMPLETE = 0
 FAILED = 1
@@ -36,3 +40,14 @@ def explain(error: BaseException, *, go_on: str) -> tuple[int, str]:
         return IO, f"{where}{error.strerror or error}; {go_on}"
     assert isinstance(error, KeyboardInterrupt), "only `TOLD` are explained"
     return INTERRUPTED, f"interrupted; {go_on}"
+
+
+def told(work: Callable[[], int]) -> int:
+    """Do `work`; return its exit code, or that of what went wrong, once it is said."""
+    try:
+        with interruptible():
+            return work()
+    except TOLD as failure:
+        code, error = explain(failure, go_on="run the same command again")
+        print(f"error: {error}", file=sys.stderr)
+        return code
