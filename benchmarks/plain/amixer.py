@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.plain.pointwise import Mlp
+
 ISOTROPIC = {"amixer_deit_s": {"embed_dim": 384, "depth": 17, "num_heads": 8, "bank_size": 16}}
 WINDOWED = {
     "amixer_t": {"embed_dim": 96, "depths": (2, 2, 10, 2), "num_heads": (3, 6, 12, 24)},
@@ -74,19 +76,6 @@ class AdaptiveMixing(nn.Module):
         return self.post_proj(mixed.reshape(B, n, C))
 
 
-class Mlp(nn.Module):
-    """Linear, GELU, Linear."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, 3 * dim)
-        self.fc2 = nn.Linear(3 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class PatchEmbed(nn.Module):
     """Convolution and LayerNorm."""
 
@@ -109,7 +98,7 @@ class Block(nn.Module):
         self.gamma2 = nn.Parameter(gamma * torch.ones(dim))
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim)
+        self.mlp = Mlp(dim, 3 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""

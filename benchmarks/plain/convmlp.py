@@ -7,6 +7,8 @@ are those of `models.convmlp`. There is no stochastic depth. Shapes: B images, H
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.plain.pointwise import Mlp
+
 SIZES = {
     "convmlp_s": {
         "token_dim": 64, "conv_depth": 2, "depths": (2, 4, 2), "dims": (128, 256, 512),
@@ -65,19 +67,6 @@ class ConvStage(nn.Module):
         for block in self.conv_blocks:
             x = x + block(x)
         return self.downsample(x)
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, Linear."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):

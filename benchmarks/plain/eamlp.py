@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.plain.pointwise import Mlp
+
 SIZES = {
     "eamlp_7": {"embed_dim": 256, "depth": 7, "num_heads": 4, "mlp_ratio": 2},
     "eamlp_14": {"embed_dim": 384, "depth": 14, "num_heads": 6, "mlp_ratio": 3},
@@ -27,19 +29,6 @@ def external_attention(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor
     weights = first(x).softmax(dim=1)
     weights = weights / (1e-9 + weights.sum(dim=2, keepdim=True))
     return second(weights)
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, Linear."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class TokenAttention(nn.Module):

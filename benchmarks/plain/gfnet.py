@@ -5,8 +5,9 @@ are those of `models.gfnet`. There is no stochastic depth. Shapes: B images, H W
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from benchmarks.plain.pointwise import Mlp
 
 PYRAMID = {"patch_size": 4, "layer_scale": True}
 SIZES = {
@@ -37,19 +38,6 @@ class GlobalFilter(nn.Module):
         spectrum = torch.fft.rfft2(x, dim=(1, 2), norm="ortho")
         spectrum = spectrum * torch.view_as_complex(self.complex_weight)
         return torch.fft.irfft2(spectrum, s=x.shape[1:3], dim=(1, 2), norm="ortho")
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, Linear."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):

@@ -6,8 +6,9 @@ Shapes: B images, N tokens and a class token, C channels, h heads of d channels.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from benchmarks.plain.pointwise import Mlp
 
 SIZES = {
     "lvvit_t": {"embed_dim": 240, "depth": 12, "num_heads": 4},
@@ -69,19 +70,6 @@ class SelfAttention(nn.Module):
             weights = (query @ key.transpose(1, 2) / d**0.5).softmax(dim=2)
             outputs.append(weights @ value)
         return self.proj(torch.cat(outputs, dim=2))
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, Linear."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
