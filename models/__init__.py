@@ -4,8 +4,7 @@
   `eamlp`: the families; each registers its variants by `registry`. `layers`: what they are built
   of.
 - `build`: a model by name, for an input size. `constructor`: what else it may be given.
-- `description`: what weights are of. `hub`: folders as the hub has them.
-- `checkpoints`, `checkpoint_files`: the authors' weights.
+- `weights`: weights from elsewhere, the authors' above all, and for elsewhere.
 """
 
 import importlib

@@ -21,8 +21,8 @@ from torch import Tensor
 
 import models
 from models.build import input_config
-from models.checkpoint_files import read_weights
-from models.checkpoints import convert
+from models.weights.checkpoint_files import read_weights
+from models.weights.checkpoints import convert
 from pipeline.storage.files import finish_part, part_path
 from tools.cli import exits
 

@@ -7,7 +7,7 @@
 - `assembly`: the parts of a run, put together.
 - `job`: what a trainer works on. `loop`: steps and saves. `evaluation`: scores.
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
-- `schedule`, `optim`, `optimizer_names`, `parameter_groups`, `loss`, `distillation`, `ema`: one
-  part of an optimizer step each. `initial_weights`: what a run starts from.
+- `optimization`: what makes up an optimizer step. `distillation`: a teacher's share in the loss.
+- `ema`: the average of the weights. `initial_weights`: what a run starts from.
 - `record`: what a run leaves on disk. `events`: what it says of itself.
 """

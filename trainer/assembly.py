@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, compile_in_place, constructor_arguments, input_config
-from models.description import ModelDescription
+from models.weights.description import ModelDescription
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
@@ -28,7 +28,7 @@ from trainer.initial_weights import load_weights
 from trainer.input_spec import input_spec, take_input
 from trainer.job import Job, Outcome
 from trainer.loop import Trainer
-from trainer.parameter_groups import freeze
+from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import BatchPlan, Recipe

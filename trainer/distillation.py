@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.build import build_model, input_config
 from pipeline.config import InputSpec
 from trainer.initial_weights import load_weights
-from trainer.loss import DistillConfig, LossConfig, training_loss
+from trainer.optimization.loss import DistillConfig, LossConfig, training_loss
 from trainer.recipe import Recipe
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
-from trainer.optim import build_optimizer
-from trainer.parameter_groups import frozen_norms, parameter_groups
+from trainer.optimization.optim import build_optimizer
+from trainer.optimization.parameter_groups import frozen_norms, parameter_groups
 from trainer.process.world import choose_device, make_host_group
 from trainer.recipe import BatchPlan, Recipe
 

@@ -1,7 +1,7 @@
 """Weights to start from, or to teach with: found on this machine, renamed, resampled, loaded.
 
-Nothing is downloaded. Files are read by `models.checkpoint_files`, names of all known layouts are
-mapped by `models.checkpoints`.
+Nothing is downloaded. Files are read by `models.weights.checkpoint_files`, names of all known
+layouts are mapped by `models.weights.checkpoints`.
 """
 
 import logging
@@ -11,8 +11,8 @@ from typing import cast
 from torch import nn
 
 from models.build import TimmModel, input_config
-from models.checkpoint_files import WeightsError, read_weights
-from models.checkpoints import convert, published_weights
+from models.weights.checkpoint_files import WeightsError, read_weights
+from models.weights.checkpoints import convert, published_weights
 from trainer.record import checkpoint
 
 _log = logging.getLogger(__name__)

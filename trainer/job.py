@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from models.description import ModelDescription
+from models.weights.description import ModelDescription
 from pipeline.batch import Batch, Loader
 from trainer.events import Event, LogMark
 from trainer.process.signals import StopAgreement

@@ -21,11 +21,11 @@ from trainer.engine import Engine
 from trainer.evaluation import Evaluator
 from trainer.events import Evaluated, Note, Saved, Step
 from trainer.job import Job, Outcome, TrainingError
+from trainer.optimization.schedule import lr_at
 from trainer.process.data_clock import DataClock
 from trainer.process.world import on_main
 from trainer.record import checkpoint
 from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally
-from trainer.schedule import lr_at
 from trainer.zero_state import TrainingState, gather_state, scatter_moments, scatter_weights
 
 MAX_SKIPPED_IN_ROW = 20

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pipeline.augment.config import AugmentConfig
 from pipeline.config import DataConfig, refuse_idle
-from trainer.loss import DistillConfig, LossConfig
-from trainer.optim import OptimConfig
-from trainer.schedule import ScheduleConfig
+from trainer.optimization.loss import DistillConfig, LossConfig
+from trainer.optimization.optim import OptimConfig
+from trainer.optimization.schedule import ScheduleConfig
 
 ModelArgument = bool | int | float | str | list[int] | list[float] | list[str]
 

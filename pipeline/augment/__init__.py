@@ -1,8 +1,7 @@
 """What is done to pixels, and with which numbers.
 
 - `config`: what may be configured.
-- `policy`: timm's language of policies, parsed; `policy_tables`: what they choose from;
-  `operations`: the operations by name; `levels`: how a magnitude becomes an argument.
+- `policies`: timm's language of policies.
 - `image_draws`: the operations of single images, together: `policy_draws`, then `colour_draws`.
 - `crop_draws`: which part of an image, and which flips. `erase_draws`: which boxes are erased.
   `mix_draws`: how images are mixed.

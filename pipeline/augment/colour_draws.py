@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment import variates
-from pipeline.augment.operations import Operation, OperationDraws
+from pipeline.augment.policies.operations import Operation, OperationDraws
 from pipeline.counter import DrawKey, Stream, uniforms
 
 _JITTERED = (Operation.Brightness, Operation.Contrast, Operation.Color, Operation.Hue)

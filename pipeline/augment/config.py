@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.augment.policy import Policy, parse_policy
+from pipeline.augment.policies.policy import Policy, parse_policy
 from pipeline.config import refuse_idle
 
 _SIZE_STEP = 32
@@ -54,7 +54,7 @@ class AugmentConfig:
 
     auto_augment: str = ""
     """A policy in timm's language, such as `rand-m9-mstd0.5-inc1`, `3a`, `original`, `augmix-m5`,
-    or `tv-n2-m12` for torchvision's RandAugment; see `pipeline.augment.policy`."""
+    or `tv-n2-m12` for torchvision's RandAugment; see `pipeline.augment.policies.policy`."""
     color_jitter: float | tuple[float, float, float] | tuple[float, float, float, float] = 0.0
     """Strength of brightness, contrast and saturation, or one for each, and of hue if there is a
     fourth. As in timm, only `3a`, its sets in `rand-...-t3a`, and `tv` leave it on beside a

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.augment.colour_draws import blur_draws, grayscale_draws, jitter_draws
 from pipeline.augment.config import AugmentConfig
-from pipeline.augment.operations import OperationDraws, joined
-from pipeline.augment.policy import Policy
+from pipeline.augment.policies.operations import OperationDraws, joined
+from pipeline.augment.policies.policy import Policy
 from pipeline.augment.policy_draws import Interpolation, MixedDraws, augmix_draws, policy_draws
 from pipeline.config import CropConfig, InputSpec
 from pipeline.counter import DrawKey

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.operations import POSTERIZE, Operation, OperationDraws
+from pipeline.augment.policies.operations import POSTERIZE, Operation, OperationDraws
 
 
 class Kernel(IntEnum):

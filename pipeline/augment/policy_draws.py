@@ -1,7 +1,7 @@
 """Which operations of a policy an image gets, how strong, in which direction and with which filter.
 
 Each is a pure function of (seed, epoch, sample) with a stream of its own, computed for a whole
-batch at once. The laws are timm's and torchvision's: see `pipeline.augment.policy`.
+batch at once. The laws are timm's and torchvision's: see `pipeline.augment.policies.policy`.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment import variates
-from pipeline.augment.levels import arguments, torchvision_argument, translate_range
-from pipeline.augment.operations import RESAMPLING, Filter, Operation, OperationDraws
-from pipeline.augment.policy import Policy
+from pipeline.augment.policies.levels import arguments, torchvision_argument, translate_range
+from pipeline.augment.policies.operations import RESAMPLING, Filter, Operation, OperationDraws
+from pipeline.augment.policies.policy import Policy
 from pipeline.counter import DrawKey, Stream, uniforms
 
 Interpolation = Literal["bilinear", "bicubic", "random"]

@@ -13,7 +13,7 @@ from timm.data.auto_augment import NAME_TO_OP, AugMixAugment
 from torch import Tensor
 
 from pipeline.augment.image_draws import ImageDraws
-from pipeline.augment.operations import (
+from pipeline.augment.policies.operations import (
     POSTERIZE,
     RESAMPLING,
     Filter,

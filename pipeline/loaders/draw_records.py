@@ -15,7 +15,7 @@ from pipeline.augment.crop_draws import Crops
 from pipeline.augment.erase_draws import erase_boxes
 from pipeline.augment.image_draws import ImageDraws, image_augmentation, image_draws
 from pipeline.augment.mix_draws import mixes
-from pipeline.augment.operations import RESAMPLING, Filter, Operation, argument_of
+from pipeline.augment.policies.operations import RESAMPLING, Filter, Operation, argument_of
 from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.counter import DrawKey
 from pipeline.formats.source import Sample, Source

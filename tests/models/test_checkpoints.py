@@ -11,8 +11,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint_files import WeightsError, read_weights
-from models.checkpoints import convert
+from models.weights.checkpoint_files import WeightsError, read_weights
+from models.weights.checkpoints import convert
 from tests.support import authors_weights
 from tests.support.small_checkpoints import NAME, assert_same, save, weights_of
 from tools import convert_checkpoint

@@ -7,8 +7,8 @@ import timm
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from models.checkpoint_files import WeightsError, read_weights
-from models.checkpoints import convert
+from models.weights.checkpoint_files import WeightsError, read_weights
+from models.weights.checkpoints import convert
 from tests.support.small_checkpoints import NAME, assert_same, save, weights_of
 from tools import convert_checkpoint
 from tools.cli import exits

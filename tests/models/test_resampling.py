@@ -6,12 +6,12 @@ import pytest
 import timm
 import torch
 
-from models.checkpoint_files import Stored, WeightsError
-from models.checkpoints import convert
 from models.layers.adaptive_mixing import AdaptiveMixing
 from models.layers.mixing_matrices import make_op
 from models.layers.resampling import resample
 from models.vip import PermuteLinear
+from models.weights.checkpoint_files import Stored, WeightsError
+from models.weights.checkpoints import convert
 from tests.support.small_models import randomise
 
 

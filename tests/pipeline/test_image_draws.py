@@ -9,9 +9,9 @@ from timm.data.transforms_factory import transforms_imagenet_train
 
 from pipeline.augment.config import AugmentConfig
 from pipeline.augment.image_draws import ImageAugmentation, image_augmentation, image_draws
-from pipeline.augment.levels import translate_range
-from pipeline.augment.operations import RESAMPLING, Filter, Operation
-from pipeline.augment.policy import parse_policy
+from pipeline.augment.policies.levels import translate_range
+from pipeline.augment.policies.operations import RESAMPLING, Filter, Operation
+from pipeline.augment.policies.policy import parse_policy
 from pipeline.config import CropConfig, InputSpec
 
 SIZE = 96

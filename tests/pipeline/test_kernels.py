@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipeline.augment.image_draws import ImageAugmentation, image_draws
 from pipeline.augment.kernels import Kernel, kernel_calls
-from pipeline.augment.policy import parse_policy
+from pipeline.augment.policies.policy import parse_policy
 from pipeline.augment.reference_operations import apply_draws
 
 millstream_native = pytest.importorskip("millstream_native")

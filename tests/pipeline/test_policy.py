@@ -9,8 +9,8 @@ import torchvision.transforms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.augment.operations import Operation
-from pipeline.augment.policy import Policy, parse_policy
+from pipeline.augment.policies.operations import Operation
+from pipeline.augment.policies.policy import Policy, parse_policy
 
 _NUMBERS = st.floats(0, 250, allow_nan=False).map(lambda value: f"{value:.3f}")
 

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.augment.image_draws import ImageAugmentation, image_draws
-from pipeline.augment.operations import RESAMPLING, Operation
-from pipeline.augment.policy import parse_policy
+from pipeline.augment.policies.operations import RESAMPLING, Operation
+from pipeline.augment.policies.policy import parse_policy
 
 SIZE = 224
 COUNT = 20_000

@@ -13,15 +13,15 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from pipeline.augment.image_draws import ImageAugmentation, image_draws
 from pipeline.augment.kernels import Kernel, kernel_calls
-from pipeline.augment.levels import arguments, torchvision_argument, translate_range
-from pipeline.augment.operations import (
+from pipeline.augment.policies.levels import arguments, torchvision_argument, translate_range
+from pipeline.augment.policies.operations import (
     RESAMPLING,
     Filter,
     Operation,
     OperationDraws,
     argument_of,
 )
-from pipeline.augment.policy import parse_policy
+from pipeline.augment.policies.policy import parse_policy
 from pipeline.augment.policy_draws import _choices, augmix_draws
 from pipeline.augment.reference_operations import apply_draws, apply_operation
 from pipeline.augment.variates import normal

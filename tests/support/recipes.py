@@ -1,8 +1,8 @@
 """A small recipe, for tests of what stands around it."""
 
-from trainer.optim import OptimConfig
+from trainer.optimization.optim import OptimConfig
+from trainer.optimization.schedule import ScheduleConfig
 from trainer.recipe import BatchConfig, ModelConfig, Recipe
-from trainer.schedule import ScheduleConfig
 
 
 def recipe(**optim: float) -> Recipe:

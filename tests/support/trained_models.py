@@ -8,7 +8,7 @@ import torch
 
 import models
 from models.build import input_config
-from models.description import ModelDescription
+from models.weights.description import ModelDescription
 from tests.support.pictures import CLASSES
 from tests.support.recipes import recipe
 from tests.support.small_models import randomise

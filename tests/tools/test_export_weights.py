@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 import models
-from models.description import description_from_metadata
+from models.weights.description import description_from_metadata
 from tests.support.pictures import CLASSES
 from tests.support.trained_models import NAME, describe, same, small_model, write_run
 from tools import export_weights, validate

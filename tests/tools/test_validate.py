@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
 
-from models.description import description_from_metadata
+from models.weights.description import description_from_metadata
 from tests.support.pictures import CLASSES
 from tests.support.trained_models import NAME, describe, small_model, write_run
 from tools import validate

@@ -10,7 +10,12 @@ from torch import nn
 from models.build import build_model
 from pipeline.config import InputSpec
 from trainer.distillation import Distillation
-from trainer.loss import DistillConfig, LossConfig, soft_target_cross_entropy, training_loss
+from trainer.optimization.loss import (
+    DistillConfig,
+    LossConfig,
+    soft_target_cross_entropy,
+    training_loss,
+)
 
 
 def logits_and_targets() -> tuple[torch.Tensor, torch.Tensor]:

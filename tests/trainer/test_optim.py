@@ -7,9 +7,9 @@ from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 
 from models.build import build_model, layer_ids
-from trainer.optim import OptimConfig, build_optimizer
-from trainer.optimizer_names import OPTIMIZERS
-from trainer.parameter_groups import freeze, frozen_norms, lr_scales, parameter_groups
+from trainer.optimization.optim import OptimConfig, build_optimizer
+from trainer.optimization.optimizer_names import OPTIMIZERS
+from trainer.optimization.parameter_groups import freeze, frozen_norms, lr_scales, parameter_groups
 
 LEFT_OUT = ("bnb", "fused", "adahessian", "kron")
 

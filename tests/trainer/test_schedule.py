@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.schedule import ScheduleConfig, lr_at
+from trainer.optimization.schedule import ScheduleConfig, lr_at
 
 STEPS = 10
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from models.build import build_model
 from trainer.ema import Ema
 from trainer.engine import Engine, init_process_group
+from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap
 from trainer.recipe import (
     BatchConfig,
@@ -26,7 +27,6 @@ from trainer.recipe import (
     Recipe,
     ZeroConfig,
 )
-from trainer.schedule import ScheduleConfig
 from trainer.zero_state import (
     TrainingState,
     gather_state,

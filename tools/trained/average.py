@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoint_files import Weights, WeightsError, read_weights
+from models.weights.checkpoint_files import Weights, WeightsError, read_weights
 from tools.cli.output_files import write_file
 from trainer.events import Evaluated
 from trainer.record import checkpoint

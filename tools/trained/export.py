@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.hub import CONFIG_FILE, WEIGHTS_FILE, hub_config, load_folder
+from models.weights.hub import CONFIG_FILE, WEIGHTS_FILE, hub_config, load_folder
 from pipeline.errors import DataError, OutputError
 from pipeline.storage.files import sync
 from tools.cli.output_files import write_file

@@ -9,11 +9,11 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from models.build import TimmModel, input_config, takes_size
-from models.checkpoint_files import Stored, WeightsError, read_weights
-from models.checkpoints import convert
-from models.description import ModelDescription, description_from_metadata, imagenet_classes
-from models.hub import WEIGHTS_FILE, published_model, read_hub_config
 from models.layers.arguments import as_pair
+from models.weights.checkpoint_files import Stored, WeightsError, read_weights
+from models.weights.checkpoints import convert
+from models.weights.description import ModelDescription, description_from_metadata, imagenet_classes
+from models.weights.hub import WEIGHTS_FILE, published_model, read_hub_config
 from tools.cli.model_options import ModelChoice
 from trainer import yaml_config
 from trainer.recipe import Recipe

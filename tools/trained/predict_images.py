@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.build import TimmModel
-from models.description import words_for
+from models.weights.description import words_for
 from pipeline.config import InputSpec
 from pipeline.errors import StorageError
 from pipeline.loaders.pil_images import PIL_ERRORS

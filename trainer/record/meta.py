@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.description import ModelDescription, description_from_tree
+from models.weights.description import ModelDescription, description_from_tree
 from trainer.events import Evaluated, LogMark
 
 FORMAT = 2

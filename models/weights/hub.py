@@ -13,9 +13,9 @@ import timm
 from torch import nn
 
 from models.build import InputConfig, input_config, take_size, takes_size, unknown_variant
-from models.checkpoint_files import WeightsError
-from models.description import ModelDescription, imagenet_classes, words_for
 from models.layers.arguments import as_pair
+from models.weights.checkpoint_files import WeightsError
+from models.weights.description import ModelDescription, imagenet_classes, words_for
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -6,7 +6,7 @@ from typing import cast
 from torch import nn
 
 from models.build import TimmModel, layer_ids
-from trainer.optim import OptimConfig
+from trainer.optimization.optim import OptimConfig
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, object]]:

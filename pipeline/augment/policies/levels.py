@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.operations import Operation
+from pipeline.augment.policies.operations import Operation
 
 FULL_LEVEL = 10.0
 """timm's magnitude of full strength, and its default upper bound."""

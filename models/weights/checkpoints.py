@@ -2,7 +2,7 @@
 
 Names are a family's own matter: where a family was published in several layouts, its module has a
 `checkpoint_filter_fn(state_dict, model)`, as in timm. What files hold weights, and how they are
-read, is in `models.checkpoint_files`.
+read, is in `models.weights.checkpoint_files`.
 """
 
 import logging
@@ -22,9 +22,9 @@ from torch import nn
 import models
 from models import splitmixer
 from models.build import TimmModel, input_config, take_size, takes_size, unknown_variant
-from models.checkpoint_files import Stored, Weights, WeightsError
 from models.layers.arguments import Size, as_pair
 from models.layers.resampling import PositionIndexed
+from models.weights.checkpoint_files import Stored, Weights, WeightsError
 
 MAX_NAMED_KEYS = 5
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -127,7 +127,7 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
         raise WeightsError(
             f"{stored.path} is not a checkpoint of {name}: {'; '.join(problems)}. "
             "Name the variant that it was trained as; if it was trained with other arguments than "
-            "the variant's, give them to models.checkpoints.convert(..., arguments={...})"
+            "the variant's, give them to models.weights.checkpoints.convert(..., arguments={...})"
         )
     return weights
 

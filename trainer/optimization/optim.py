@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.optimizer_names import OPTIMIZERS
+from trainer.optimization.optimizer_names import OPTIMIZERS
 
 if TYPE_CHECKING:
     # Imported only where it is used: a recipe, which has these options, is checked in no time.
@@ -106,7 +106,7 @@ class OptimConfig:
 def build_optimizer(
     model: "nn.Module", groups: list[dict[str, object]], config: OptimConfig
 ) -> "torch.optim.Optimizer":
-    """The optimizer over `groups` (see `trainer.parameter_groups`), which clips as it steps.
+    """The optimizer over `groups` (see `parameter_groups`), which clips as it steps.
 
     AdamW's fused kernel needs no build and gives the same values at every ZeRO stage. Clipping by
     norm is the engine's, which knows the norm over all ranks.

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.augment.levels import FULL_LEVEL, TORCHVISION_BINS
-from pipeline.augment.operations import Operation
-from pipeline.augment.policy_tables import (
+from pipeline.augment.policies.levels import FULL_LEVEL, TORCHVISION_BINS
+from pipeline.augment.policies.operations import Operation
+from pipeline.augment.policies.policy_tables import (
     AUGMIX,
     AUTO_AUGMENT,
     RAND,

@@ -7,7 +7,7 @@ EfficientNet: pairs of (operation, probability, magnitude).
 
 from typing import NamedTuple
 
-from pipeline.augment.operations import Operation
+from pipeline.augment.policies.operations import Operation
 
 
 class Step(NamedTuple):
