@@ -2,6 +2,7 @@
 
 - `recipe`, `yaml_config`: what a run is told, and how it is read and checked. `recipe_keys`: what
   can be told.
+- `batch_plan`: how a global batch is made of what the ranks hold.
 - `input_spec`: what the pipeline has to make of images.
 - `process`: this process among all of the run, and on its machine.
 - `assembly`: the parts of a run, put together.

@@ -21,6 +21,7 @@ from pipeline.errors import DataError
 from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
 from pipeline.loaders.build import build_loader
+from trainer.batch_plan import BatchPlan
 from trainer.distillation import build_criterion
 from trainer.engine import Engine, allow_tf32, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Note, Saved, Sink, TensorBoard
@@ -31,7 +32,7 @@ from trainer.loop import Trainer
 from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.world import World, host_group, on_main, share_cores
-from trainer.recipe import BatchPlan, Recipe
+from trainer.recipe import Recipe
 from trainer.record import checkpoint
 from trainer.record.meta import Meta
 from trainer.record.run_folder import RunFolder

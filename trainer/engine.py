@@ -13,10 +13,11 @@ import torch.distributed as dist
 from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
+from trainer.batch_plan import BatchPlan
 from trainer.optimization.optim import build_optimizer
 from trainer.optimization.parameter_groups import frozen_norms, parameter_groups
 from trainer.process.world import choose_device, make_host_group
-from trainer.recipe import BatchPlan, Recipe
+from trainer.recipe import Recipe
 
 
 def init_process_group() -> torch.device:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from models.weights.description import ModelDescription
 from pipeline.batch import Batch, Loader
+from trainer.batch_plan import BatchPlan
 from trainer.events import Event, LogMark
 from trainer.process.signals import StopAgreement
-from trainer.recipe import BatchPlan, Recipe
+from trainer.recipe import Recipe
 
 
 class TrainingError(RuntimeError):

@@ -11,9 +11,9 @@ import torch
 from tests.support.recipes import recipe
 from tests.support.torchrun import run_worker
 from trainer import engine
+from trainer.batch_plan import BatchPlan
 from trainer.engine import deepspeed_config
 from trainer.process import world
-from trainer.recipe import BatchPlan
 
 ROOT = Path(__file__).parents[2]
 

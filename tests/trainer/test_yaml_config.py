@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import yaml_config
-from trainer.recipe import BatchPlan, Recipe
+from trainer.batch_plan import BatchPlan
+from trainer.recipe import Recipe
 from trainer.yaml_config import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -14,13 +14,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from models.build import build_model
+from trainer.batch_plan import BatchPlan
 from trainer.ema import Ema
 from trainer.engine import Engine, init_process_group
 from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap
 from trainer.recipe import (
     BatchConfig,
-    BatchPlan,
     ModelConfig,
     OptimConfig,
     PrecisionConfig,
