@@ -185,8 +185,9 @@ def previewed(run: DrawnRun, draws: NDArray[np.int64], epoch: int, num_classes: 
     augment = run.augment
     if len(draws) % 2 or not _is_whole(run, draws, epoch):
         # Partners are not there: each image is shown by itself, and its partner is named.
-        augment = replace(augment, mixup=0.0, cutmix=0.0, mix_prob=1.0, mix_off_epoch=0)
-        augment = replace(augment, correct_lam=True)
+        augment = replace(
+            augment, mixup=0.0, cutmix=0.0, mix_prob=1.0, mix_off_epoch=0, correct_lam=True
+        )
     transform = BatchTransform(augment, spec=run.spec, num_classes=num_classes, seed=run.seed)
     images, targets = transform.train(batch, epoch)
     std, mean = (torch.tensor(value)[:, None, None] for value in (run.spec.std, run.spec.mean))
@@ -199,9 +200,9 @@ def previewed(run: DrawnRun, draws: NDArray[np.int64], epoch: int, num_classes: 
 
 def _is_whole(run: DrawnRun, draws: NDArray[np.int64], epoch: int) -> bool:
     """Whether the draws are neighbours in the epoch's order, so that they mix among themselves."""
-    start = np.flatnonzero(run.order(epoch) == draws[0])
-    found = run.order(epoch)[start[0] : start[0] + len(draws)] if len(start) else np.array([])
-    return np.array_equal(found, draws)
+    order = run.order(epoch)
+    starts = np.flatnonzero(order == draws[0])
+    return len(starts) > 0 and np.array_equal(order[starts[0] :][: len(draws)], draws)
 
 
 def _in_words(record: Record) -> list[str]:
