@@ -4,11 +4,13 @@
 
 Also runs as `python launch.py` (one process), under torchrun and under srun. Started again with
 the same recipe, it goes on where the run was. Exit codes: 0 the run is complete; 2 the recipe or
-the data cannot be used; 74 a file of the run could not be written or read; 75 told to stop, and
-saved: run the same command again; 1 anything else.
+the data cannot be used; 74 a file of the run could not be written or read; 75 (or what
+`run.stop_exit_code` says) told to stop, and saved: run the same command again; 1 anything else. The
+run's folder has the same in `exit.json`, since torchrun ends with 1 for all of them but 0.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
@@ -19,12 +21,12 @@ from trainer import recipe_keys, yaml_config
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.recipe import Recipe
+from trainer.record.exit_file import write_exit
 
 EXIT_COMPLETE = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_IO = 74
-EXIT_STOPPED = 75
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.print:
         print(yaml_config.dump(recipe), end="")
         return 0
-    return _run(recipe, StopSignal())
+    return _Process(recipe).run(StopSignal(recipe.run.stop_signals))
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -65,55 +67,101 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _fail(text: str, code: int, *, every_rank: bool = False) -> int:
-    """Say what is wrong and return `code`; where all ranks find the same, rank 0 speaks."""
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
-    if rank == 0 or every_rank:
-        where = f"rank {rank}: " if rank else ""
-        print(f"{where}{text}", file=sys.stderr, flush=True)
-    return code
+class _Process:
+    """This rank: turns what ends it into words, an exit code and `exit.json`."""
 
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
-def _run(recipe: Recipe, stop: StopSignal) -> int:
-    """Join the process group, train, and turn what goes wrong into words and an exit code."""
-    # Threads that spin while they wait for each other take the cores from those that decode
-    # images; OpenMP reads this once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Imported here, because it takes ten seconds: a mistake in the recipe has been told by now.
-    from trainer.process.world import bootstrap, current, host_group, is_lost_peer
+    def run(self, stop: StopSignal) -> int:
+        """Join the process group and train."""
+        # Threads that spin while they wait for each other take the cores from those that decode
+        # images; OpenMP reads this once, when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Imported here, because it takes ten seconds: a mistake in the recipe is told by now.
+        from trainer.process.world import bootstrap
 
-    bootstrap()
+        try:
+            bootstrap()
+        except ValueError as error:
+            return self._fail(f"error: {error}", EXIT_BAD_INPUT)
+        self._rank = int(os.environ["RANK"])
+        return self._train(stop)
 
-    import torch.distributed as dist
+    def _train(self, stop: StopSignal) -> int:
+        from pipeline.errors import DataError
+        from trainer.job import TrainingError
+        from trainer.process.world import is_lost_peer
+        from trainer.record.meta import CheckpointError
 
-    from pipeline.errors import DataError
-    from trainer.assembly import train
-    from trainer.engine import init_process_group
-    from trainer.job import Outcome, TrainingError
-    from trainer.record.meta import CheckpointError
+        try:
+            return self._outcome(stop)
+        except (CheckpointError, OSError) as error:
+            return self._fail(f"error: {error}", EXIT_IO)
+        except TrainingError as error:
+            return self._fail(f"error: {error}", EXIT_FAILED)
+        except DataError as error:  # an image of one rank, or a folder that all ranks miss
+            return self._fail(f"error: {error}", EXIT_BAD_INPUT, every_rank=True)
+        except ValueError as error:
+            return self._fail(f"error: {error}", EXIT_BAD_INPUT)
+        except RuntimeError as error:
+            if not is_lost_peer(error):
+                raise
+            text = "error: another rank ended or cannot be reached; its own message says why."
+            text += " The same command goes on"
+            return self._fail(text, EXIT_FAILED, every_rank=True, is_echo=True)
 
-    try:
+    def _outcome(self, stop: StopSignal) -> int:
+        """Train; errors pass."""
+        import torch.distributed as dist
+
+        from trainer.assembly import train
+        from trainer.engine import init_process_group
+        from trainer.job import Outcome
+        from trainer.process.world import current, host_group
+
+        stopped = self._recipe.run.stop_exit_code
         device = init_process_group()
         if device.type == "cpu":
             keep_freed_memory()
         if StopAgreement(stop, host_group()).agree():
-            return _fail("told to stop before the first step; nothing is lost", EXIT_STOPPED)
-        outcome = train(recipe, current(device), stop)
+            return self._fail("told to stop before the first step; nothing is lost", stopped)
+        outcome = train(self._recipe, current(device), stop, self._give_up)
+        code = stopped if outcome is Outcome.STOPPED else EXIT_COMPLETE
+        if self._rank == 0:
+            self._write_exit(outcome.name.lower().replace("_", " "), code)
         dist.destroy_process_group()
-        return EXIT_STOPPED if outcome is Outcome.STOPPED else EXIT_COMPLETE
-    except (CheckpointError, OSError) as error:
-        return _fail(f"error: {error}", EXIT_IO)
-    except TrainingError as error:
-        return _fail(f"error: {error}", EXIT_FAILED)
-    except DataError as error:  # an image of one rank, or a folder that all ranks miss
-        return _fail(f"error: {error}", EXIT_BAD_INPUT, every_rank=True)
-    except ValueError as error:
-        return _fail(f"error: {error}", EXIT_BAD_INPUT)
-    except RuntimeError as error:
-        if not is_lost_peer(error):
-            raise
-        text = "error: another rank ended or cannot be reached; its own message says why."
-        return _fail(f"{text} The same command goes on", EXIT_FAILED, every_rank=True)
+        return code
+
+    def _fail(
+        self, text: str, code: int, *, every_rank: bool = False, is_echo: bool = False
+    ) -> int:
+        """Say what is wrong and return `code`; where all ranks find the same, rank 0 speaks."""
+        if self._rank == 0 or every_rank:
+            where = f"rank {self._rank}: " if self._rank else ""
+            print(f"{where}{text}", file=sys.stderr, flush=True)
+            self._write_exit(text, code, is_echo=is_echo)
+        return code
+
+    def _give_up(self, verdict: str) -> NoReturn:
+        """End at once, without the main thread, which may hang."""
+        if verdict:
+            text = f"error: {verdict}. All ranks end; the same command goes on from what was saved"
+            self._fail(text, EXIT_FAILED, every_rank=self._rank <= 1)
+        os._exit(EXIT_FAILED)
+
+    def _write_exit(self, text: str, code: int, *, is_echo: bool = False) -> None:
+        folder = Path(self._recipe.run.root, self._recipe.run.name)
+        with contextlib.suppress(OSError):  # the exit code and the message stand without it
+            write_exit(folder, code=code, text=text, rank=self._rank, is_echo=is_echo)
+
+
+def _fail(text: str, code: int) -> int:
+    """Say what is wrong with the recipe, once for all ranks."""
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        print(text, file=sys.stderr, flush=True)
+    return code
 
 
 def _leave(code: int) -> NoReturn:
@@ -123,7 +171,7 @@ def _leave(code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if code not in (EXIT_COMPLETE, EXIT_STOPPED):
+    if code in (EXIT_FAILED, EXIT_BAD_INPUT, EXIT_IO):
         os._exit(code)
     sys.exit(code)
 

@@ -31,6 +31,7 @@ from trainer.job import Job, Outcome
 from trainer.loop import Trainer
 from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
+from trainer.process.watchdog import Watchdog
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import Recipe
 from trainer.record import checkpoint
@@ -44,8 +45,10 @@ _MUTE: tuple[Sink, Callable[[], LogMark | None]] = (lambda _: None, lambda: None
 """What the other ranks say and write."""
 
 
-def train(recipe: Recipe, world: World, stop: StopSignal) -> Outcome:
-    """Train `recipe` from where its run folder stands.
+def train(
+    recipe: Recipe, world: World, stop: StopSignal, give_up: Callable[[str], object]
+) -> Outcome:
+    """Train `recipe` from where its run folder stands; `give_up` as `Watchdog` takes it.
 
     Raises:
         ConfigError: a recipe that does not go with the data, the ranks or the run folder.
@@ -65,10 +68,12 @@ def train(recipe: Recipe, world: World, stop: StopSignal) -> Outcome:
         on_main(lambda: folder.open(recipe))
         if on_main(lambda: _is_complete(recipe, folder)):
             return Outcome.COMPLETE
-        trainer = _assemble(recipe, world, stop, folder, sources, stack)
+        watchdog = Watchdog(recipe.run.watchdog_s, give_up)
+        trainer = _assemble(recipe, world, stop, folder, sources, stack, watchdog)
         outcome = trainer.fit()
         if outcome is Outcome.COMPLETE:
             on_main(lambda: folder.write_summary(summarize(trainer)))
+        watchdog.finish()
     return outcome
 
 
@@ -126,6 +131,7 @@ def _assemble(
     folder: RunFolder,
     sources: tuple[Source, Source],
     stack: ExitStack,
+    watchdog: Watchdog,
 ) -> Trainer:
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
@@ -166,6 +172,7 @@ def _assemble(
         emit=emit,
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),
+        watchdog=watchdog,
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0]),
         environment=_environment(recipe, world),

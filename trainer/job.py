@@ -13,6 +13,7 @@ from pipeline.batch import Batch, Loader
 from trainer.batch_plan import BatchPlan
 from trainer.events import Event, LogMark
 from trainer.process.signals import StopAgreement
+from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
 
 
@@ -57,6 +58,7 @@ class Job:
     log_mark: Callable[[], LogMark | None]
     """Where the log stands now; asked on rank 0."""
     stop: StopAgreement
+    watchdog: Watchdog
     checkpoints: Path
     data_fingerprint: str
     environment: dict[str, str | int]

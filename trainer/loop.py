@@ -106,8 +106,10 @@ class Trainer:
         start = self.progress.step_in_epoch * job.plan.accumulation
         batches = job.train.batches(self.progress.epoch, start=start)
         last = run.max_steps or job.recipe.schedule.total_epochs * self._steps_per_epoch
-        for done in range(self.progress.step_in_epoch + 1, self._steps_per_epoch + 1):
-            self._train_step(batches)
+        first = self.progress.step_in_epoch + 1
+        for done in range(first, self._steps_per_epoch + 1):
+            # The first step of an epoch may compile for another size of images.
+            self._train_step(batches, bounded=done > first)
             self.progress = replace(self.progress, step_in_epoch=done, step=self.progress.step + 1)
             step = self.progress.step
             if step % run.log_every == 0 or step == last:
@@ -122,15 +124,17 @@ class Trainer:
                 self._save()
         return None
 
-    def _train_step(self, batches: Iterator[Batch]) -> None:
+    def _train_step(self, batches: Iterator[Batch], *, bounded: bool) -> None:
         """One optimizer step: forward and backward of each micro-batch, then the update."""
         began = time.perf_counter()
-        job, step = self._job, self.progress.step
+        job, step, doing = self._job, self.progress.step, self._job.watchdog.doing
         lr = self._lr(step)
         self._loss = torch.zeros((), device=self._engine.device)
         for micro in range(job.plan.accumulation):
+            doing(f"waiting for the images of step {step + 1}", bounded=bounded)
             with self._data_clock.waiting():
                 batch = next(batches)
+            doing(f"computing step {step + 1}", bounded=bounded)
             images, targets = job.transform.train(batch, self.progress.epoch)
             torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
             loss = job.criterion(images, self._engine.forward(images), targets)
@@ -176,6 +180,7 @@ class Trainer:
     def _evaluate(self) -> bool:
         """Evaluate the weights, and their average if there is one; False if told to stop."""
         progress = self.progress
+        self._job.watchdog.doing(f"evaluating after step {progress.step}")
         self.result = self._evaluator.evaluate(step=progress.step, epoch=progress.epoch)
         return self.result is not None
 
@@ -204,6 +209,7 @@ class Trainer:
             CheckpointError: on every rank, if rank 0 could not write it.
         """
         began = time.perf_counter()
+        self._job.watchdog.doing(f"saving step {self.progress.step}")
         self._check_skipped()
         self.tally.wall_s += began - self._started
         self._started = began

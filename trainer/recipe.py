@@ -16,6 +16,7 @@ from trainer.batch_plan import fitting_per_gpu
 from trainer.optimization.loss import DistillConfig, LossConfig
 from trainer.optimization.optim import OptimConfig
 from trainer.optimization.schedule import ScheduleConfig
+from trainer.run_config import RunConfig
 
 ModelArgument = bool | int | float | str | list[int] | list[float] | list[str]
 
@@ -105,51 +106,6 @@ class EmaConfig:
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}")
         refuse_idle(self, ("warmup",), where=self.decay > 0, needs="decay")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunConfig:
-    """Bookkeeping. Only `seed` changes results."""
-
-    name: str = ""
-    """Folder of the run under `root`; empty: the stem of the recipe's file."""
-    root: str = "runs"
-    """Folder of all runs."""
-    seed: int = 0
-    """Of the weights, the order, the augmentation and the model's randomness."""
-    log_every: int = 50
-    """Optimizer steps between two `step` events."""
-    evaluate_every: int = 1
-    """Epochs between two evaluations; the last epoch is always evaluated."""
-    save_every: int = 1
-    """Epochs between two checkpoints; the last epoch is always saved."""
-    save_every_steps: int = 0
-    """Optimizer steps between two checkpoints within an epoch; 0: none."""
-    keep_checkpoints: int = 3
-    """Newest checkpoints kept, beside the best one."""
-    max_steps: int = 0
-    """Optimizer steps after which the run saves and ends, to try a recipe out; 0: all."""
-    compile: Literal["none", "blocks", "model"] = "none"
-    """torch.compile block by block (compiles sooner) or the model as a whole."""
-    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    """torch.compile's; `reduce-overhead` is for small batches, `max-autotune` compiles long."""
-    max_hours: float = 0.0
-    """Hours after which this process saves and stops, as if it had been told to; the same command
-    goes on. 0: no limit."""
-    patience: int = 0
-    """Evaluations in a row without a better top-1 after which the run is complete; 0: never."""
-
-    def __post_init__(self) -> None:
-        if "/" in self.name or self.name in (".", ".."):
-            raise ValueError(f"name must be a plain folder name, got {self.name!r}; see root")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
-        for name in ("log_every", "evaluate_every", "save_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("save_every_steps", "max_steps", "max_hours", "patience"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

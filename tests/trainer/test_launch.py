@@ -117,6 +117,12 @@ def events(folder: Path, kind: str) -> list[dict[str, float]]:
     return [event for event in parsed if event["event"] == kind]
 
 
+def exit_of(folder: Path) -> tuple[int, str]:
+    """The exit code and the message of `exit.json`."""
+    told = json.loads((folder / "tiny" / "exit.json").read_text())
+    return told["exit_code"], told["message"]
+
+
 def what_must_repeat(folder: Path) -> list[dict[str, float]]:
     """Steps and evaluations without their timings."""
     timings = ("images_per_s", "data_wait_s", "data_wait_rank")
@@ -195,13 +201,21 @@ def test_killed_while_it_saves_it_goes_on_bit_for_bit(undisturbed, command, tmp_
     assert_same_run(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_told_to_stop_it_saves_leaves_with_75_and_goes_on(undisturbed, command, tmp_path, number):
-    process = start(command(tmp_path, "run.save_every_steps=0", "run.save_every=2"))
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), (signal.SIGUSR2, 143)],
+    ids=["SIGTERM", "a code of the recipe's"],
+)
+def test_told_to_stop_it_saves_leaves_with_the_code_and_goes_on(
+    undisturbed, command, tmp_path, number, code
+):
+    overrides = ("run.save_every_steps=0", "run.save_every=2", f"run.stop_exit_code={code}")
+    process = start(command(tmp_path, *overrides))
     wait_for_step(tmp_path, 7, process)
     os.killpg(process.pid, number)
     process.communicate()
-    assert process.returncode == 75
+    assert process.returncode == code
+    assert exit_of(tmp_path) == (code, "stopped")
     assert any("told to stop" in str(event["text"]) for event in events(tmp_path, "note"))
     assert run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
@@ -244,6 +258,7 @@ def test_a_run_of_two_ranks_under_deepspeed_counts_every_image_once(two_ranks, c
 def test_torchrun_with_bf16(command, tmp_path):
     done = run(command(tmp_path, "precision.dtype=bf16", launcher="torchrun"))
     assert done.returncode == 0, done.stderr[-3000:]
+    assert exit_of(tmp_path) == (0, "complete")
     assert {event["count"] for event in events(tmp_path, "eval")} == {360}
 
 

@@ -1,5 +1,6 @@
 """Ranks: their devices, what they tell each other, and what they wait for."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from trainer import engine
 from trainer.batch_plan import BatchPlan
 from trainer.engine import deepspeed_config
 from trainer.process import world
+from trainer.run_config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,3 +112,56 @@ def test_blocks_taken_again_at_each_step_are_not_mapped_anew():
     mapped, kept = map(int, shown.stdout.split())
     assert mapped >= 5 * (64 << 20) // resource.getpagesize() // 2
     assert kept < mapped / 100
+
+
+@pytest.fixture
+def mpi(monkeypatch):
+    """An environment of `mpirun`, and none of another launcher."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+    def set_(**names: str) -> None:
+        for name, value in names.items():
+            monkeypatch.setenv(name, value)
+
+    return set_
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("COMM_WORLD_RANK", "COMM_WORLD_SIZE", "COMM_WORLD_LOCAL_RANK", "COMM_WORLD_LOCAL_SIZE"),
+        ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ],
+    ids=["Open MPI", "PMI"],
+)
+def test_ranks_that_mpirun_started_know_who_they_are(mpi, names):
+    names = [f"OMPI_{name}" if name.startswith("COMM") else name for name in names]
+    mpi(**dict(zip(names, ("5", "8", "1", "4"), strict=True)), MASTER_ADDR="10.0.0.1")
+    world.bootstrap()
+    found = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE")]
+    assert found == ["5", "8", "1", "4"]
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("10.0.0.1", "29500")
+
+
+def test_ranks_of_one_machine_need_no_address_and_those_of_several_do(mpi):
+    mpi(PMI_RANK="0", PMI_SIZE="2", MPI_LOCALRANKID="0", MPI_LOCALNRANKS="1")
+    with pytest.raises(ValueError, match="MASTER_ADDR is not set, and 2 ranks are on more than"):
+        world.bootstrap()
+    mpi(MPI_LOCALNRANKS="2")
+    world.bootstrap()
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stop_signals": ("SIGKILL",)}, "stop_signals must be among .*; got SIGKILL"),
+        ({"stop_exit_code": 2}, "stop_exit_code must be in 1..255 and none of 1, 2, 74"),
+        ({"watchdog_s": -1.0}, "watchdog_s must be >= 0"),
+    ],
+)
+def test_how_a_run_stops_is_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig(**changes)

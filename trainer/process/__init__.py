@@ -3,5 +3,6 @@
 - `world`: ranks, devices, process group.
 - `signals`: being told to stop.
 - `data_clock`: waits for data, of all ranks.
+- `watchdog`: a rank that hangs or died.
 - `allocator`: memory that is freed and taken again at each step.
 """

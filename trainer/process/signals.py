@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,22 +17,23 @@ if TYPE_CHECKING:
 
 
 class StopSignal:
-    """Remembers that SIGTERM, SIGINT or SIGUSR1 came; a launcher may send it more than once.
+    """Remembers that a signal to stop came; a launcher may send it more than once.
 
     Attributes:
         failure: why this process itself wants all to stop, if it does.
         deadline: when to stop without a signal, in seconds of `time.monotonic`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ("SIGTERM", "SIGINT")) -> None:
+        """Take the signals called `names`."""
         self.failure: OSError | None = None
         self.deadline = math.inf
         self._received = False
         self._parent = os.getppid()
         # A shell may end before its children; a launcher never does, unless it was killed.
         self._has_launcher = bool({"TORCHELASTIC_RUN_ID", "CROSS_RANK"} & os.environ.keys())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, self._remember)
+        for name in names:
+            signal.signal(signal.Signals[name], self._remember)
 
     @property
     def received(self) -> bool:

@@ -1,7 +1,7 @@
 """Which processes make up the run: environment, process group, devices.
 
-The same script runs under the deepspeed launcher, torchrun, srun and plain `python`: `bootstrap`
-fills in what torch.distributed needs where the launcher has not.
+The same script runs under the deepspeed launcher, torchrun, srun, mpirun and plain `python`:
+`bootstrap` fills in what torch.distributed needs where the launcher has not.
 """
 
 import os
@@ -16,6 +16,24 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+
+
+_DEFAULT_PORT = "29500"
+_MPI_NAMES = (
+    {  # Open MPI
+        "RANK": "OMPI_COMM_WORLD_RANK",
+        "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",
+        "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
+        "LOCAL_SIZE": "OMPI_COMM_WORLD_LOCAL_SIZE",
+    },
+    {  # PMI: MPICH and Intel MPI (Hydra)
+        "RANK": "PMI_RANK",
+        "WORLD_SIZE": "PMI_SIZE",
+        "LOCAL_RANK": "MPI_LOCALRANKID",
+        "LOCAL_SIZE": "MPI_LOCALNRANKS",
+    },
+)
+"""How `mpirun` says to each process which one it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +68,10 @@ def bootstrap() -> None:
     if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
         environment.update(_slurm_world())
         return
+    for names in _MPI_NAMES:
+        if int(environment.get(names["WORLD_SIZE"], "1")) > 1:
+            environment.update(_mpi_world(names))
+            return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -68,6 +90,33 @@ def _slurm_world() -> dict[str, str]:
         "MASTER_ADDR": environment.get("MASTER_ADDR", address),
         "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + (job * 7 + restarts) % 20000)),
     }
+
+
+def _mpi_world(names: dict[str, str]) -> dict[str, str]:
+    """What torch.distributed reads, from what an `mpirun` says.
+
+    Raises:
+        ValueError: if there is no address for more than one machine, or no local rank.
+    """
+    environment = os.environ
+    missing = [names[key] for key in ("RANK", "LOCAL_RANK") if names[key] not in environment]
+    if missing:
+        raise ValueError(
+            f"{names['WORLD_SIZE']} is {environment[names['WORLD_SIZE']]}, but {missing[0]} is not"
+            " set; set it, or RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+        )
+    world = {key: environment[names[key]] for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if local_size := environment.get(names["LOCAL_SIZE"]):
+        world["LOCAL_SIZE"] = local_size
+    if "MASTER_ADDR" not in environment:
+        if local_size != world["WORLD_SIZE"]:
+            raise ValueError(
+                f"MASTER_ADDR is not set, and {world['WORLD_SIZE']} ranks are on more than one"
+                " machine; set it to the address of the first one (mpirun -x MASTER_ADDR=...)"
+            )
+        world["MASTER_ADDR"] = "127.0.0.1"
+    world["MASTER_PORT"] = environment.get("MASTER_PORT", _DEFAULT_PORT)
+    return world
 
 
 def choose_device() -> torch.device:

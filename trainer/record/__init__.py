@@ -2,4 +2,5 @@
 
 - `run_folder`: whose folder it is, and what lies in it.
 - `checkpoint`: written, found, read. `meta`: what one says beside the tensors.
+- `exit_file`: how its last process ended.
 """

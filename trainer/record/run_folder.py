@@ -17,6 +17,7 @@ from typing import TextIO
 from pipeline.storage.files import remove_parts, write_atomically
 from trainer import yaml_config
 from trainer.recipe import Recipe
+from trainer.record.exit_file import EXIT_FILE
 from trainer.yaml_config import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class RunFolder:
                 f"run.root: the folder {self.path} cannot be written to ({error});"
                 " choose another run.root, or mend that"
             ) from error
+        (self.path / EXIT_FILE).unlink(missing_ok=True)
         if any(self.checkpoints.glob("step_*")):
             self._check_recipe(recipe)
 
