@@ -56,12 +56,12 @@ class ThreeBranches(nn.Module):
 class Block(nn.Module):
     """Two residual branches."""
 
-    def __init__(self, dim: int, mixer: nn.Module) -> None:
+    def __init__(self, dim: int, mixer: nn.Module, ratio: float = 3) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = mixer
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 3 * dim, dim)
+        self.mlp = Mlp(dim, int(ratio * dim), dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
