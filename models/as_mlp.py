@@ -116,9 +116,10 @@ _SETTINGS: dict[str, dict[str, object]] = {
     "as_mlp_base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "drop_path_rate": 0.5},
 }
 
-AUTHORS_NAMES = {
-    **{name.replace("_", "", 1): name for name in _SETTINGS},
-    **{f"{name.replace('_', '', 1)}_patch4_shift5_224": name for name in _SETTINGS},
+AUTHORS_NAMES: dict[str, tuple[str, dict[str, object]]] = {
+    f"asmlp_{size}{suffix}": (f"as_mlp_{size}", {})
+    for size in ("tiny", "small", "base")
+    for suffix in ("", "_patch4_shift5_224")
 }
 
 default_cfgs = generate_default_cfgs(

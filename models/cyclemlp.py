@@ -173,11 +173,9 @@ _SETTINGS: dict[str, dict[str, object]] = {
     "cyclemlp_b": {"depths": (2, 2, 18, 2), "embed_dim": 128},
 }
 
-AUTHORS_NAMES = {
-    **{f"CycleMLP_B{number}": f"cyclemlp_b{number}" for number in range(1, 6)},
-    "CycleMLP_tiny": "cyclemlp_t",
-    "CycleMLP_small": "cyclemlp_s",
-    "CycleMLP_base": "cyclemlp_b",
+AUTHORS_NAMES: dict[str, tuple[str, dict[str, object]]] = {
+    **{f"CycleMLP_B{number}": (f"cyclemlp_b{number}", {}) for number in range(1, 6)},
+    **{f"CycleMLP_{size}": (f"cyclemlp_{size[0]}", {}) for size in ("tiny", "small", "base")},
 }
 
 # The authors evaluate at 224 of 256 pixels, 0.875, whatever their default_cfg says.

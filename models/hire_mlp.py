@@ -7,6 +7,7 @@ C channels, p tokens of a region.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import index
 
 import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
@@ -76,7 +77,7 @@ class HireMix(nn.Module):
 
     def _mix(self, lines: Tensor, fc1: nn.Linear, norm: nn.Module, fc2: nn.Linear) -> Tensor:
         """(B, lines, L, C) -> the same shape; the last region is filled from the line's start."""
-        p, (L, C) = self.region, lines.shape[2:]
+        p, L, C = self.region, index(lines.shape[2]), lines.shape[3]
         moved = periodic(lines, -self.step, L + -L % p, dim=2)
         regions = moved.unflatten(2, (-1, p)).flatten(3)  # (B, lines, R, p C)
         # The authors number the entries of a region c p + q, here they lie at q C + c.

@@ -191,34 +191,36 @@ def _our_name(key: str) -> str:
 
 _CROSS = ((4, 8), (2, 4), (2, 4), (2,))
 _PYRAMID: dict[str, object] = {"depths": (2, 2, 6, 2), "kernels": _CROSS}
-_FLAT: dict[str, object] = {"depths": (12,), "dims": (768,), "kernels": ((16,),)}
 _SETTINGS: dict[str, dict[str, object]] = {
     "raftmlp_s": {**_PYRAMID, "dims": (64, 128, 256, 512)},
     "raftmlp_m": {**_PYRAMID, "dims": (96, 192, 384, 768)},
     "raftmlp_l": {**_PYRAMID, "dims": (128, 192, 512, 1024)},
-    "raftmlp_12": {**_FLAT, "raft_size": 4},
+    "raftmlp_12": {"depths": (12,), "dims": (768,), "kernels": ((16,),), "raft_size": 4},
     "raftmlp_36": {"depths": (36,), "dims": (384,), "kernels": ((16,),)},
-    "raftmlp_12_r2": _FLAT,
-    "raftmlp_12_r1": {**_FLAT, "raft_size": 1},
-    "raftmlp_12_r2_cross": {**_FLAT, "kernels": ((16, 32),)},
-    "raftmlp_hierarchy_m": {
-        **_PYRAMID, "dims": (96, 192, 384, 768), "kernels": ((4,), (2,), (2,), (2,)),
-    },
-}  # fmt: skip
-
-AUTHORS_NAMES = {
-    "cross-mlp-emb-s": "raftmlp_s",
-    "cross-mlp-emb-m": "raftmlp_m",
-    "cross-mlp-emb-l": "raftmlp_l",
-    "raft-mlp": "raftmlp_12",
-    "raftmlp_12_r4": "raftmlp_12",
-    "deep": "raftmlp_36",
-    "r-2": "raftmlp_12_r2",
-    "r-1": "raftmlp_12_r1",
-    "r-2-cross-mlp-emb": "raftmlp_12_r2_cross",
-    "hierarchy-m": "raftmlp_hierarchy_m",
 }
-"""The authors' settings, which have no other names."""
+
+_ABLATIONS: dict[str, tuple[str, dict[str, object]]] = {
+    "r-2": ("raftmlp_12", {"raft_size": 2}),
+    "r-1": ("raftmlp_12", {"raft_size": 1}),
+    "r-2-cross-mlp-emb": ("raftmlp_12", {"raft_size": 2, "kernels": ((16, 32),)}),
+    "hierarchy-m": ("raftmlp_m", {"kernels": ((4,), (2,), (2,), (2,))}),
+}
+
+AUTHORS_NAMES: dict[str, tuple[str, dict[str, object]]] = {
+    # The authors' settings, which have no other names.
+    "cross-mlp-emb-s": ("raftmlp_s", {}),
+    "cross-mlp-emb-m": ("raftmlp_m", {}),
+    "cross-mlp-emb-l": ("raftmlp_l", {}),
+    "raft-mlp": ("raftmlp_12", {}),
+    "deep": ("raftmlp_36", {}),
+    **_ABLATIONS,
+    # The same in the manner of our names.
+    "raftmlp_12_r4": ("raftmlp_12", {}),
+    "raftmlp_12_r2": _ABLATIONS["r-2"],
+    "raftmlp_12_r1": _ABLATIONS["r-1"],
+    "raftmlp_12_r2_cross": _ABLATIONS["r-2-cross-mlp-emb"],
+    "raftmlp_hierarchy_m": _ABLATIONS["hierarchy-m"],
+}
 
 default_cfgs = generate_default_cfgs(
     {
@@ -265,27 +267,3 @@ def raftmlp_12(pretrained: bool = False, **overrides: object) -> nn.Module:
 def raftmlp_36(pretrained: bool = False, **overrides: object) -> nn.Module:
     """RaftMLP-36 of the paper: 44 M parameters, rafts of 2."""
     return _create("raftmlp_36", pretrained, overrides)
-
-
-@register_model
-def raftmlp_12_r2(pretrained: bool = False, **overrides: object) -> nn.Module:
-    """RaftMLP-12 with rafts of 2, from the authors' settings."""
-    return _create("raftmlp_12_r2", pretrained, overrides)
-
-
-@register_model
-def raftmlp_12_r1(pretrained: bool = False, **overrides: object) -> nn.Module:
-    """RaftMLP-12 without rafts, from the authors' settings."""
-    return _create("raftmlp_12_r1", pretrained, overrides)
-
-
-@register_model
-def raftmlp_12_r2_cross(pretrained: bool = False, **overrides: object) -> nn.Module:
-    """RaftMLP-12 with rafts of 2 and two kernels in the embedding."""
-    return _create("raftmlp_12_r2_cross", pretrained, overrides)
-
-
-@register_model
-def raftmlp_hierarchy_m(pretrained: bool = False, **overrides: object) -> nn.Module:
-    """RaftMLP-M with one kernel in each embedding, from the authors' settings."""
-    return _create("raftmlp_hierarchy_m", pretrained, overrides)

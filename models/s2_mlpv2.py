@@ -35,8 +35,10 @@ class SpatialShift(nn.Module):
         """(B, H, W, C) -> the same shape."""
         first, second, third = self.expand(x).chunk(3, dim=3)
         branches = (moved(first, (1, 2)), moved(second, (2, 1)), third)
-        sums = [branch.sum(dim=(1, 2)) for branch in branches]
-        weights = self.split_attention(sums[0] + sums[1] + sums[2])
+        # Sums over all tokens are large, and so are the logits made of them: rounded once only.
+        precise = torch.promote_types(x.dtype, torch.float32)
+        sums = [branch.sum(dim=(1, 2), dtype=precise) for branch in branches]
+        weights = self.split_attention((sums[0] + sums[1] + sums[2]).to(x.dtype))
         return self.proj(weighted_sum(branches, weights))
 
 

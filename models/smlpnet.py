@@ -86,6 +86,7 @@ class SMLPNet(LevelPyramid, FixedSizeClassifier):
         check_counts(embed_dim=embed_dim, patch_size=patch_size)
         check_stages(depths=depths)
         check_ratio("mlp_ratio", mlp_ratio, width=embed_dim)
+        self.depths = tuple(depths)
         dims = [embed_dim * 2**level for level in range(len(depths))]
         grids = token_grids(self.img_size, patch_size, [True] * (len(depths) - 1))
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
@@ -131,9 +132,10 @@ _RULES = [
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The authors' weights for `model`, which may be of another image size, by our names."""
     assert isinstance(model, SMLPNet)
-    depths = [len(level.get_submodule("blocks")) for level in model.levels]
     places = [
-        f"levels.{level}.blocks.{b}" for level, depth in enumerate(depths) for b in range(depth)
+        f"levels.{level}.blocks.{b}"
+        for level, depth in enumerate(model.depths)
+        for b in range(depth)
     ]
 
     def our_name(key: str) -> str:

@@ -10,20 +10,13 @@ from torch import Tensor, nn
 from benchmarks.plain.pyramid import Mlp
 
 CROSS = ((4, 8), (2, 4), (2, 4), (2,))
-FLAT = {"depths": (12,), "dims": (768,), "kernels": ((16,),)}
 SIZES = {
     "raftmlp_s": {"depths": (2, 2, 6, 2), "dims": (64, 128, 256, 512), "kernels": CROSS},
     "raftmlp_m": {"depths": (2, 2, 6, 2), "dims": (96, 192, 384, 768), "kernels": CROSS},
     "raftmlp_l": {"depths": (2, 2, 6, 2), "dims": (128, 192, 512, 1024), "kernels": CROSS},
-    "raftmlp_12": {**FLAT, "raft_size": 4},
+    "raftmlp_12": {"depths": (12,), "dims": (768,), "kernels": ((16,),), "raft_size": 4},
     "raftmlp_36": {"depths": (36,), "dims": (384,), "kernels": ((16,),)},
-    "raftmlp_12_r2": {**FLAT, "raft_size": 2},
-    "raftmlp_12_r1": {**FLAT, "raft_size": 1},
-    "raftmlp_12_r2_cross": {**FLAT, "kernels": ((16, 32),)},
-    "raftmlp_hierarchy_m": {
-        "depths": (2, 2, 6, 2), "dims": (96, 192, 384, 768), "kernels": ((4,), (2,), (2,), (2,)),
-    },
-}  # fmt: skip
+}
 
 
 def plain(name: str, **settings: object) -> nn.Module:
@@ -107,11 +100,12 @@ class PlainRaftMLP(nn.Module):
     """The classifier."""
 
     def __init__(
-        self, depths, dims, kernels, raft_size=2, img_size=(224, 224), in_chans=3, num_classes=1000
+        self, depths, dims, kernels, raft_size=2, img_size=224, in_chans=3, num_classes=1000
     ) -> None:
         super().__init__()
         self.levels = nn.Sequential()
-        channels, (height, width) = in_chans, img_size
+        channels = in_chans
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         for depth, dim, of_level in zip(depths, dims, kernels, strict=True):
             height, width = -(-height // of_level[0]), -(-width // of_level[0])
             blocks = [Block(dim, (height, width), raft_size) for _ in range(depth)]

@@ -87,12 +87,11 @@ class Level(nn.Module):
 class PlainSMLPNet(nn.Module):
     """The classifier."""
 
-    def __init__(
-        self, embed_dim, depths, img_size=(224, 224), in_chans=3, num_classes=1000
-    ) -> None:
+    def __init__(self, embed_dim, depths, img_size=224, in_chans=3, num_classes=1000) -> None:
         super().__init__()
         self.levels = nn.Sequential()
-        channels, (height, width) = in_chans, img_size
+        channels = in_chans
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         for level, depth in enumerate(depths):
             dim, patch_size = embed_dim * 2**level, 2 if level else 4
             height, width = height // patch_size, width // patch_size

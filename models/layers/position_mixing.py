@@ -17,7 +17,7 @@ def mix_positions(layer: nn.Linear, x: Tensor) -> Tensor:
     Returns:
         (N, m, K).
     """
-    return torch.baddbmm(layer.bias[:, None], layer.weight.expand(len(x), -1, -1), x)
+    return torch.baddbmm(layer.bias[:, None], layer.weight.expand(x.shape[0], -1, -1), x)
 
 
 class PositionLinear(nn.Linear, PositionIndexed):

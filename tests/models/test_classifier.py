@@ -133,7 +133,16 @@ def test_blocks_are_found_and_compiling_changes_no_name(name):
     assert len(compiled) >= 3
     outside = (
         *("patch_em", "pos_embed", "cls_token", "tokens_to_token", "tokenizer"),
-        *("network", "layers", "stages", "conv_stages.downsample", "norm", "head", "aux_head"),
+        *(
+            "network",
+            "layers",
+            "levels",
+            "stages",
+            "conv_stages.downsample",
+            "norm",
+            "head",
+            "aux_head",
+        ),
     )
     for key, _ in model.named_parameters():
         inside = any(key.startswith(f"{block}.") for block in compiled)

@@ -18,6 +18,8 @@ from benchmarks.model_timing import PLAIN_MODULES
 from benchmarks.plain.splitmixer import PlainSplitMixer
 from models import splitmixer
 from models.build import input_config
+from models.checkpoint_files import Stored
+from models.checkpoints import fit
 from tests.support import authors_weights
 from tests.support.authors_weights import KEYS, LOGITS, our_name
 from tools import convert_checkpoint
@@ -31,14 +33,15 @@ TIMMS = {
 }
 """Models of timm's that the authors published and whose outputs are not here: all have patch 7."""
 
-CONVOLUTIONAL_SIZE = 42
-"""Pixels that show all of a convolutional model, at a small part of the cost of 224."""
+ANY_SIZE = 42
+"""Pixels that show all of a model that takes any size, at a small part of the cost of 224."""
 
 
 @pytest.fixture(autouse=True)
 def _uninitialised(monkeypatch):
     # All weights are loaded; drawing a hundred million normal numbers first would cost seconds.
-    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)
+    for draw in ("trunc_normal_", "kaiming_uniform_", "uniform_"):
+        monkeypatch.setattr(torch.nn.init, draw, lambda tensor, *_, **__: tensor)
 
 
 def converted(published, folder):
@@ -88,8 +91,24 @@ def test_authors_weights_give_the_authors_outputs(published, tmp_path):
         assert relative_error(plain(images).numpy(), LOGITS[published]) < RTOL
 
 
-LARGE = ("lvvit_m", "lvvit_l", "gfnet_b", "gfnet_h_b", "convmlp_l", "eamlp_19", "eamlp_24")
+LARGE = (
+    *("lvvit_m", "lvvit_l", "gfnet_b", "gfnet_h_b", "convmlp_l", "eamlp_19", "eamlp_24"),
+    *("CycleMLP_B2", "CycleMLP_B4", "CycleMLP_B5", "hire_mlp_base@res0.1", "hire_mlp_large@res0.1"),
+    *("asmlp_base", "smlpnet_small", "smlpnet_base", "raftmlp_l", "raftmlp_36"),
+    *("raftmlp_12_r1", "raftmlp_12_r2"),
+)
 """More blocks, and wider ones, than the smaller variants of their families have."""
+
+
+@pytest.mark.parametrize("published", [n for n in KEYS if not n.startswith("convmixer_")])
+def test_every_published_name_and_shape_becomes_one_of_ours(published, tmp_path):
+    with torch.device("meta"):
+        weights = {key: torch.empty(shape) for key, shape in KEYS[published].items()}
+        model = timm.create_model(our_name(published), **models.resolve(published)[1])
+        stored = Stored(path=tmp_path / "a.pth", entry="", weights=weights)
+        fitted = fit(stored, model, name=published)
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    assert {key: value.shape for key, value in fitted.items()} == expected
 
 
 @pytest.mark.parametrize(
@@ -103,8 +122,8 @@ LARGE = ("lvvit_m", "lvvit_l", "gfnet_b", "gfnet_h_b", "convmlp_l", "eamlp_19", 
 def test_authors_weights_give_the_outputs_of_the_papers_equations(published, tmp_path):
     model = converted(published, tmp_path)
     plain = transcription(published, model)
-    is_convolutional = published.startswith(("splitmixer", "convmixer"))
-    size = CONVOLUTIONAL_SIZE if is_convolutional else input_config(model).size[0]
+    is_sized = timm.get_pretrained_cfg(our_name(published)).fixed_input_size
+    size = input_config(model).size[0] if is_sized else ANY_SIZE
     batch = authors_weights.images(size, batch=1)
     with torch.no_grad():
         assert relative_error(model(batch).numpy(), plain(batch).numpy()) < RTOL
