@@ -18,8 +18,8 @@ from models.layers.amixer_windows import WINDOWS_PER_SIDE, half_a_window, separa
 from models.layers.arguments import Size, check_counts, check_ratio
 from models.layers.basic import NormedPatchEmbed, drop_path_rates, init_linear
 from models.layers.classifier import FixedSizeClassifier
-from models.layers.merging_pyramid import MergingPyramid, Stage, merge_neighbours
 from models.registry import create, default_cfg
+from models.trunks.merging_pyramid import MergingPyramid, Stage, merge_neighbours
 
 SHIFTED_STAGES = 2
 NORM_EPS = 1e-5

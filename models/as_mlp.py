@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from models.layers.arguments import Size, check_counts
 from models.layers.layouts import as_matrices, renamed
-from models.layers.merging_pyramid import AnySizePyramid
 from models.layers.norms import ImageNorm
-from models.layers.pyramid import Block
 from models.layers.shifts import shift
 from models.registry import create, default_cfg
+from models.trunks.merging_pyramid import AnySizePyramid
+from models.trunks.pyramid import Block
 
 
 class AxialShift(nn.Module):

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from models.layers.arguments import Size, check_matching, check_ratio, check_stages
 from models.layers.basic import Downsample, PatchEmbed, Reweight, init_linear
 from models.layers.layouts import as_matrices
-from models.layers.merging_pyramid import AnySizePyramid
-from models.layers.overlapping_pyramid import OverlappingPyramid
-from models.layers.pyramid import Block
 from models.layers.shifts import shift
 from models.registry import create, default_cfg
+from models.trunks.merging_pyramid import AnySizePyramid
+from models.trunks.overlapping_pyramid import OverlappingPyramid
+from models.trunks.pyramid import Block
 
 ROWS, COLUMNS = 1, 2
 """Dimensions of (B, H, W, C): a move along the second is one to the side."""

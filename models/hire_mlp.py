@@ -17,10 +17,10 @@ from models.layers.arguments import Size, check_matching, check_ratio, check_sta
 from models.layers.basic import NormedPatchEmbed, Reweight, init_linear
 from models.layers.layouts import as_matrices
 from models.layers.norms import BatchNorm
-from models.layers.overlapping_pyramid import OverlappingPyramid, stage_sides
-from models.layers.pyramid import Block
 from models.layers.shifts import periodic
 from models.registry import create, default_cfg
+from models.trunks.overlapping_pyramid import OverlappingPyramid, stage_sides
+from models.trunks.pyramid import Block
 
 
 class Embed(NormedPatchEmbed):

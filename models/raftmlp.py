@@ -22,12 +22,11 @@ from models.layers.arguments import (
     check_stages,
 )
 from models.layers.basic import ChannelMlp, DropPath
-from models.layers.cross_embedding import CrossEmbed, CrossEmbedBetween
 from models.layers.layouts import renamed
-from models.layers.level_pyramid import Level, LevelPyramid
 from models.layers.position_mixing import resize
-from models.layers.raft_mixing import RaftMlp
+from models.layers.rafts import CrossEmbed, CrossEmbedBetween, RaftMlp
 from models.registry import create, default_cfg
+from models.trunks.level_pyramid import Level, LevelPyramid
 
 
 class Block(nn.Module):

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from models.layers.arguments import Size
 from models.layers.basic import Reweight, weighted_sum
-from models.layers.pyramid import Pyramid
 from models.layers.shifts import step
 from models.registry import create, default_cfg
+from models.trunks.pyramid import Pyramid
 
 
 class SpatialShift(nn.Module):

@@ -18,11 +18,11 @@ from models.layers.arguments import Size, check_counts, check_ratio, check_stage
 from models.layers.basic import Downsample, PatchEmbed, drop_path_rates
 from models.layers.classifier import FixedSizeClassifier
 from models.layers.layouts import as_matrices, renamed
-from models.layers.level_pyramid import Level, LevelPyramid
 from models.layers.norms import BatchNorm
 from models.layers.position_mixing import PositionLinear
-from models.layers.pyramid import Block, token_grids
 from models.registry import create, default_cfg
+from models.trunks.level_pyramid import Level, LevelPyramid
+from models.trunks.pyramid import Block, token_grids
 
 
 class SparseMix(nn.Module):

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from models.layers.arguments import Size
 from models.layers.basic import Reweight
-from models.layers.pyramid import Pyramid, per_stage_numbers
 from models.layers.resampling import PositionIndexed, announce, resample
 from models.registry import create, default_cfg
+from models.trunks.pyramid import Pyramid, per_stage_numbers
 
 
 class PermuteLinear(nn.Linear, PositionIndexed):

@@ -1,7 +1,7 @@
 """The trunk of DynaMixer and Vision Permutator as the papers draw it, for their plain forms.
 
 Nothing here is arranged for speed and nothing is imported from `models`. The keys of the state_dict
-are those of `models.layers.pyramid`. There is no stochastic depth. Activations are (B, H, W, C).
+are those of `models.trunks.pyramid`. There is no stochastic depth. Activations are (B, H, W, C).
 """
 
 import torch.nn.functional as F

@@ -12,8 +12,8 @@ from torch import nn
 
 import models
 from models.layers.basic import DropPath, drop_path_rates
-from models.layers.cross_embedding import CrossEmbed
 from models.layers.norms import BatchNorm, ImageNorm
+from models.layers.rafts import CrossEmbed
 from tests.support.small_models import NAMES, images, make, make_plain, randomise, settings
 
 # Both sides are float64 and differ in the order of additions only.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from models.checkpoint_files import Stored, WeightsError
 from models.checkpoints import convert
 from models.layers.position_mixing import PositionLinear, resize
-from models.layers.raft_mixing import RaftMlp
+from models.layers.rafts import RaftMlp
 from models.layers.resampling import resample
 from models.raftmlp import checkpoint_filter_fn
 from tests.support.authors_weights import state_dict

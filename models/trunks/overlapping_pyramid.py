@@ -1,6 +1,6 @@
 """The trunk of CycleMLP and Hire-MLP: overlapping patches and halvings, for images of any size.
 
-As `models.layers.pyramid`, but patches of 7 pixels lie 4 apart, and a 3x3 convolution with stride 2
+As `models.trunks.pyramid`, but patches of 7 pixels lie 4 apart, and a 3x3 convolution with stride 2
 stands between two stages. Nothing depends on the token grid, so one model takes every image size.
 """
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from models.layers.arguments import Size, as_pair, check_matching, check_stages
 from models.layers.basic import drop_path_rates
-from models.layers.pyramid import FlatPyramid
+from models.trunks.pyramid import FlatPyramid
 
 PATCH_SIZE, STRIDE, PADDING = 7, 4, 2
 LEAST = PATCH_SIZE - 2 * PADDING
