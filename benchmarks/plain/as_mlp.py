@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.plain.amixer import Stage
 from benchmarks.plain.pointwise import Pointwise, PointwiseMlp
 
 SIZES = {
@@ -93,19 +94,6 @@ class Merging(nn.Module):
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         corners = [x[:, :, y::2, x_::2] for x_ in (0, 1) for y in (0, 1)]
         return self.reduction(self.norm(torch.cat(corners, dim=1)))
-
-
-class Stage(nn.Module):
-    """Blocks, then merging."""
-
-    def __init__(self, blocks: list[nn.Module], downsample: nn.Module) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*blocks)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 2C, H/2, W/2)."""
-        return self.downsample(self.blocks(x))
 
 
 class PlainASMLP(nn.Module):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.plain.amixer import Stage
 from benchmarks.plain.pyramid import Block, ThreeBranches
 
 NARROW = (64, 128, 320, 512)
@@ -128,19 +129,6 @@ class NormedConvolution(Convolution):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H', W', dim)."""
         return self.norm(super().forward(x))
-
-
-class Stage(nn.Module):
-    """Blocks, then merging."""
-
-    def __init__(self, blocks: list[nn.Module], downsample: nn.Module) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*blocks)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H/2, W/2, 2C)."""
-        return self.downsample(self.blocks(x))
 
 
 class PlainMergingCycleMLP(nn.Module):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.plain.pyramid import Mlp
+from benchmarks.plain.smlpnet import Level
 
 CROSS = ((4, 8), (2, 4), (2, 4), (2,))
 SIZES = {
@@ -81,19 +82,6 @@ class Embedding(nn.Module):
         whole = [-(-side // self.stride) * self.stride for side in x.shape[2:]]
         x = F.interpolate(x, whole, mode="bicubic")
         return sum(conv(x) for conv in self.convs)
-
-
-class Level(nn.Module):
-    """An embedding and blocks."""
-
-    def __init__(self, embed: nn.Module, blocks: list[nn.Module]) -> None:
-        super().__init__()
-        self.embed = embed
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim, H', W')."""
-        return self.blocks(self.embed(x))
 
 
 class PlainRaftMLP(nn.Module):
