@@ -7,7 +7,7 @@ are those of `models.raftmlp`. There is no stochastic depth. Activations are (B,
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.plain.pyramid import Mlp
+from benchmarks.plain.pointwise import Mlp
 from benchmarks.plain.smlpnet import Level
 
 CROSS = ((4, 8), (2, 4), (2, 4), (2,))
@@ -54,7 +54,7 @@ class Block(nn.Module):
         self.vertical = Raft(dim, grid[0], raft_size)
         self.horizontal = Raft(dim, grid[1], raft_size)
         self.norm = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim, dim)
+        self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""

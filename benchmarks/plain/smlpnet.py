@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.plain.pointwise import Pointwise
-from benchmarks.plain.pyramid import Mlp
+from benchmarks.plain.pointwise import Mlp, Pointwise
 
 SIZES = {
     "smlpnet_tiny": {"embed_dim": 80, "depths": (2, 8, 14, 2)},
@@ -50,7 +49,7 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(dim)
         self.attn = SparseMlp(dim, grid)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 3 * dim, dim)
+        self.mlp = Mlp(dim, 3 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""

@@ -14,7 +14,15 @@ import models
 from models.layers.basic import DropPath, drop_path_rates
 from models.layers.norms import BatchNorm, ImageNorm
 from models.layers.rafts import CrossEmbed
-from tests.support.small_models import NAMES, images, make, make_plain, randomise, settings
+from tests.support.small_models import (
+    NAMES,
+    SAME_WHEN_SMALL,
+    images,
+    make,
+    make_plain,
+    randomise,
+    settings,
+)
 
 # Both sides are float64 and differ in the order of additions only.
 RTOL = 1e-9
@@ -33,8 +41,18 @@ def name(request):
     return request.param
 
 
+@pytest.mark.parametrize("name", models.names())
 def test_names_are_in_timms_registry(name):
     assert timm.is_model(name)
+
+
+@pytest.mark.parametrize(("name", "same"), SAME_WHEN_SMALL.items())
+def test_what_is_not_tested_when_small_is_what_is(name, same):
+    left_out, tested = (make(each, drop_path_rate=0.0).double().eval() for each in (name, same))
+    left_out.load_state_dict(randomise(tested).state_dict())
+    batch = images(name, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.equal(left_out(batch), tested(batch))
 
 
 def test_authors_names_are_of_registered_models_and_are_not_registered():

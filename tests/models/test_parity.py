@@ -18,8 +18,8 @@ from benchmarks.model_timing import PLAIN_MODULES
 from benchmarks.plain.splitmixer import PlainSplitMixer
 from models import splitmixer
 from models.build import input_config
-from models.checkpoint_files import Stored
-from models.checkpoints import fit
+from models.weights.checkpoint_files import Stored
+from models.weights.checkpoints import fit
 from tests.support import authors_weights
 from tests.support.authors_weights import KEYS, LOGITS, our_name
 from tools import convert_checkpoint

@@ -5,12 +5,12 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from models.checkpoint_files import Stored, WeightsError
-from models.checkpoints import convert
 from models.layers.position_mixing import PositionLinear, resize
 from models.layers.rafts import RaftMlp
 from models.layers.resampling import resample
 from models.raftmlp import checkpoint_filter_fn
+from models.weights.checkpoint_files import Stored, WeightsError
+from models.weights.checkpoints import convert
 from tests.support.authors_weights import state_dict
 from tests.support.small_models import image_size, make, make_plain, randomise
 

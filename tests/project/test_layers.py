@@ -186,5 +186,6 @@ def test_a_package_names_all_of_its_modules_and_no_others(path):
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda f: f.name)
 def test_no_room_is_crowded(folder):
-    limit = 24 if folder.name in ("tools", "benchmarks") else 16
+    # Of tools, benchmarks and families of models there is a file each.
+    limit = 24 if folder.name in ("tools", "benchmarks", "models") else 16
     assert len([f for f in folder.glob("*.py") if f.name != "__init__.py"]) <= limit

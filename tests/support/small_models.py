@@ -152,7 +152,21 @@ def images(name: str, batch: int = 2, seed: int = 1, **overrides: object) -> tor
     return torch.randn(batch, 3, size, size, generator=generator, **overrides)
 
 
-NAMES = models.names()
+SAME_WHEN_SMALL = {
+    **dict.fromkeys(("gfnet_xs", "gfnet_s", "gfnet_b"), "gfnet_ti"),
+    **dict.fromkeys(("gfnet_h_s", "gfnet_h_b"), "gfnet_h_ti"),
+    **dict.fromkeys(("cyclemlp_b2", "cyclemlp_b5"), "cyclemlp_b1"),
+    "cyclemlp_b4": "cyclemlp_b3",
+    **dict.fromkeys(("cyclemlp_s", "cyclemlp_b"), "cyclemlp_t"),
+    **dict.fromkeys(("hire_mlp_small", "hire_mlp_base", "hire_mlp_large"), "hire_mlp_tiny"),
+    **dict.fromkeys(("as_mlp_small", "as_mlp_base"), "as_mlp_tiny"),
+    **dict.fromkeys(("smlpnet_small", "smlpnet_base"), "smlpnet_tiny"),
+    **dict.fromkeys(("raftmlp_m", "raftmlp_l"), "raftmlp_s"),
+    "s2_mlpv2_medium_7": "s2_mlpv2_small_7",
+}
+"""Variants that differ from another in depth and width alone: made small, they are that one."""
+
+NAMES = tuple(name for name in models.names() if name not in SAME_WHEN_SMALL)
 
 STRUCTURES = tuple(name for name in NAMES if name not in SMALL or name in ONE_OF_EACH_FAMILY)
 """Those whose small forms differ in more than numbers, for what is costly."""
