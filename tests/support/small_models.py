@@ -162,7 +162,6 @@ SAME_WHEN_SMALL = {
     **dict.fromkeys(("as_mlp_small", "as_mlp_base"), "as_mlp_tiny"),
     **dict.fromkeys(("smlpnet_small", "smlpnet_base"), "smlpnet_tiny"),
     **dict.fromkeys(("raftmlp_m", "raftmlp_l"), "raftmlp_s"),
-    "s2_mlpv2_medium_7": "s2_mlpv2_small_7",
 }
 """Variants that differ from another in depth and width alone: made small, they are that one."""
 
