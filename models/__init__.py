@@ -1,8 +1,8 @@
 """The mixer families. `import models` registers them for `timm.create_model("dynamixer_s")`.
 
 - `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`, `lvvit`, `gfnet`, `convmlp`,
-  `eamlp`: the families; each registers its variants by `registry`. `layers`: what they are built
-  of.
+  `eamlp`, `cyclemlp`, `hire_mlp`, `as_mlp`, `smlpnet`, `raftmlp`, `s2_mlpv2`: the families; each
+  registers its variants by `registry`. `layers`: what they are built of. `trunks`: around blocks.
 - `build`: a model by name, for an input size. `constructor`: what else it may be given.
 - `weights`: weights from elsewhere, the authors' above all, and for elsewhere.
 """
@@ -22,6 +22,12 @@ FAMILIES = (
     "gfnet",
     "convmlp",
     "eamlp",
+    "cyclemlp",
+    "hire_mlp",
+    "as_mlp",
+    "smlpnet",
+    "raftmlp",
+    "s2_mlpv2",
 )
 """Modules of this package that register models. A new family is added here and nowhere else."""
 

@@ -1,7 +1,7 @@
 """AMixer on one grid of patches: the DeiT-like form (Rao et al., ECCV 2022).
 
-Every block mixes all tokens of the grid at once. Blocks, patch embedding and the checkpoint filter
-are shared with the windowed form, `models.amixer_windowed`. Attribute names, `spatil_mlp`
+Every block mixes all tokens of the grid at once. Blocks and the checkpoint filter are shared with
+the windowed form, `models.amixer_windowed`. Attribute names, `spatil_mlp`
 included, are the authors'. Shapes: B images, H W grid, C channels.
 """
 
@@ -11,25 +11,19 @@ from torch import Tensor, nn
 
 from models.layers.adaptive_mixing import AdaptiveMixing, Bank, MixingMode
 from models.layers.arguments import Size, check_counts, check_ratio
-from models.layers.basic import ChannelMlp, DropPath, PatchEmbed, drop_path_rates, init_linear
+from models.layers.basic import (
+    ChannelMlp,
+    DropPath,
+    NormedPatchEmbed,
+    drop_path_rates,
+    init_linear,
+)
 from models.layers.classifier import FixedSizeClassifier
 from models.layers.resampling import PositionIndexed, announce, resample
 from models.registry import create, default_cfg
 
 AUTHORS_BUFFERS = ("attn_mask", "relative_position_index")
 """In the authors' checkpoints, but functions of the architecture."""
-
-
-class NormedPatchEmbed(PatchEmbed):
-    """Patches, then a LayerNorm."""
-
-    def __init__(self, in_chans: int, dim: int, patch_size: int, *, norm_eps: float) -> None:
-        super().__init__(in_chans, dim, patch_size)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_chans, height, width) -> (B, H, W, dim)."""
-        return self.norm(super().forward(images))
 
 
 class Block(nn.Module):
@@ -131,7 +125,8 @@ class AMixer(FixedSizeClassifier, PositionIndexed):
         check_ratio("mlp_ratio", mlp_ratio, width=embed_dim)
         self.grid = patch_grid(self.img_size, patch_size)
         norm_eps = 1e-6
-        self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=norm_eps)
+        norm = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm)
         self.pos_embed = nn.Parameter(torch.empty(1, *self.grid, embed_dim))
         rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.Sequential(

@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.amixer import Block, NormedPatchEmbed, checkpoint_filter_fn, patch_grid
+from models.amixer import Block, checkpoint_filter_fn, patch_grid
 from models.layers.adaptive_mixing import AdaptiveMixing, MixingMode
 from models.layers.amixer_windows import WINDOWS_PER_SIDE, half_a_window, separated_pairs, window_of
 from models.layers.arguments import Size, check_counts, check_ratio
-from models.layers.basic import drop_path_rates, init_linear
+from models.layers.basic import NormedPatchEmbed, drop_path_rates, init_linear
 from models.layers.classifier import FixedSizeClassifier
 from models.registry import create, default_cfg
+from models.trunks.merging_pyramid import MergingPyramid, Stage, merge_neighbours
 
 SHIFTED_STAGES = 2
 NORM_EPS = 1e-5
@@ -83,23 +84,10 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, ceil(H/2), ceil(W/2), 2C)."""
-        H, W = x.shape[1:3]
-        if H % 2 or W % 2:
-            x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))
-        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2, W/2, 2, C)
-        return self.proj(self.norm(x.transpose(2, 3).flatten(3)))
+        return self.proj(self.norm(merge_neighbours(x, column_first=False)))
 
 
-class Stage(nn.Module):
-    """Blocks of one width and grid, and the merging after them (the last stage has none)."""
-
-    def __init__(self, blocks: Sequence[WindowBlock], downsample: PatchMerging | None) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*blocks)
-        self.downsample = nn.Identity() if downsample is None else downsample
-
-
-class WindowedAMixer(FixedSizeClassifier):
+class WindowedAMixer(MergingPyramid, FixedSizeClassifier):
     """The hierarchical AMixer classifier.
 
     Args:
@@ -148,7 +136,8 @@ class WindowedAMixer(FixedSizeClassifier):
         check_ratio("mlp_ratio", mlp_ratio, width=embed_dim)
         _check_stages(depths=depths, num_heads=num_heads, window_sizes=window_sizes)
         self.grid = patch_grid(self.img_size, patch_size)
-        self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm_eps=NORM_EPS)
+        norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
+        self.patch_embed = NormedPatchEmbed(in_chans, embed_dim, patch_size, norm)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
 
         def make_block(stage: int, block: int, grid: tuple[int, int]) -> WindowBlock:
@@ -182,37 +171,6 @@ class WindowedAMixer(FixedSizeClassifier):
     def init_head(self, head: nn.Linear) -> None:
         """As all linear layers."""
         init_linear(head)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
-
-        Raises:
-            ValueError: if the images are not of the size that the model was built for.
-        """
-        self.check_images(images)
-        x = self.patch_embed(images)
-        for stage in self.layers:
-            assert isinstance(stage, Stage)
-            for block in stage.blocks:
-                x = self.run_block(block, x)
-            x = stage.downsample(x)
-        return self.norm(x)
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
-        """Patterns that sort parameters into layers, for layer-wise learning rates."""
-        if coarse:
-            return {
-                "stem": r"^patch_embed",
-                "blocks": [(r"^layers\.(\d+)", None), (r"^norm", (99999,))],
-            }
-        return {
-            "stem": r"^patch_embed",
-            "blocks": [
-                (r"^layers\.(\d+)\.blocks\.(\d+)", None),
-                (r"^layers\.(\d+)\.downsample", (99998,)),
-                (r"^norm", (99999,)),
-            ],
-        }
 
 
 def _check_stages(**given: Sequence[int] | None) -> None:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from models.layers.arguments import Size
 from models.layers.basic import Reweight, weighted_sum
 from models.layers.mixing_matrices import Generator, MixingOp, make_op
-from models.layers.pyramid import Pyramid, per_stage_numbers
 from models.registry import create, default_cfg
+from models.trunks.pyramid import Pyramid, per_stage_numbers
 
 
 class DynaMix(nn.Module):

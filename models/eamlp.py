@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from models.layers.arguments import Size, as_pair, check_counts, check_ratio
 from models.layers.attention import ExternalAttention, NarrowingAttention
 from models.layers.basic import ChannelMlp, drop_path_rates
-from models.layers.pyramid import Block
 from models.layers.resampling import announce
-from models.layers.token_classifier import TokenClassifier
 from models.registry import create, default_cfg
+from models.trunks.pyramid import Block
+from models.trunks.token_classifier import TokenClassifier
 
 TOKEN_DIM = 64
 SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))

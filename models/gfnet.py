@@ -31,9 +31,9 @@ from models.layers.basic import (
 )
 from models.layers.classifier import FixedSizeClassifier
 from models.layers.global_filter import GlobalFilter
-from models.layers.pyramid import token_grids
 from models.layers.resampling import PositionIndexed, announce, resize_grid
 from models.registry import create, default_cfg
+from models.trunks.pyramid import token_grids
 
 NORM_EPS = 1e-6
 

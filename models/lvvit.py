@@ -22,9 +22,9 @@ from models.layers.arguments import Size, as_pair, check_counts, check_ratio
 from models.layers.attention import Attention
 from models.layers.basic import PatchEmbed, drop_path_rates
 from models.layers.mix_token import exchange
-from models.layers.pyramid import Block
-from models.layers.token_classifier import TokenClassifier
 from models.registry import create, default_cfg
+from models.trunks.pyramid import Block
+from models.trunks.token_classifier import TokenClassifier
 
 PATCH_SIZE = 16
 AUX_WEIGHT = 0.5

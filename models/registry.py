@@ -19,6 +19,7 @@ def default_cfg(
     crop_pct: float = 0.9,
     mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
     std: tuple[float, float, float] = IMAGENET_DEFAULT_STD,
+    interpolation: str = "bicubic",
     fixed_input_size: bool = True,
 ) -> dict[str, object]:
     """An entry of `default_cfgs`, timm's description of a model's input and head.
@@ -32,7 +33,7 @@ def default_cfg(
         "input_size": input_size,
         "fixed_input_size": fixed_input_size,
         "crop_pct": crop_pct,
-        "interpolation": "bicubic",
+        "interpolation": interpolation,
         "mean": mean,
         "std": std,
         "first_conv": first_conv,

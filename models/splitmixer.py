@@ -13,7 +13,7 @@ from typing import Literal
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from models.layers.arguments import Size, as_pair, check_counts
+from models.layers.arguments import Size, as_pair, check_counts, check_patch
 from models.layers.basic import DropPath, drop_path_rates
 from models.layers.channel_splits import ChannelSplit, make_channel_mixer
 from models.layers.classifier import Classifier
@@ -110,11 +110,7 @@ class SplitMixer(Classifier):
 
     def check_size(self, height: int, width: int) -> None:
         """See that there is a patch in the image."""
-        if min(height, width) < self.patch_size:
-            raise ValueError(
-                f"an image of {height}x{width} pixels is smaller than one patch of "
-                f"{self.patch_size}x{self.patch_size}; resize the images"
-            )
+        check_patch(height, width, self.patch_size)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, in_chans, height, width) -> (B, C, H, W).

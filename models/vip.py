@@ -15,10 +15,10 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from models.layers.arguments import Size
-from models.layers.basic import Reweight, weighted_sum
-from models.layers.pyramid import Pyramid, per_stage_numbers
+from models.layers.basic import Reweight
 from models.layers.resampling import PositionIndexed, announce, resample
 from models.registry import create, default_cfg
+from models.trunks.pyramid import Pyramid, per_stage_numbers
 
 
 class PermuteLinear(nn.Linear, PositionIndexed):
@@ -72,8 +72,7 @@ class WeightedPermuteMlp(nn.Module):
             self.mlp_w.mix(grouped).flatten(3),
             self.mlp_c(x),
         )
-        means = [branch.mean(dim=(1, 2)) for branch in branches]
-        return self.proj(weighted_sum(branches, self.reweight(means[0] + means[1] + means[2])))
+        return self.proj(self.reweight.combine(branches))
 
 
 class ViP(Pyramid):

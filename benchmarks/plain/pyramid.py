@@ -1,11 +1,12 @@
 """The trunk of DynaMixer and Vision Permutator as the papers draw it, for their plain forms.
 
 Nothing here is arranged for speed and nothing is imported from `models`. The keys of the state_dict
-are those of `models.layers.pyramid`. There is no stochastic depth. Activations are (B, H, W, C).
+are those of `models.trunks.pyramid`. There is no stochastic depth. Activations are (B, H, W, C).
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from benchmarks.plain.pointwise import Mlp
 
 
 class Convolution(nn.Module):
@@ -18,19 +19,6 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H / stride, W / stride, dim)."""
         return self.proj(x).permute(0, 2, 3, 1)
-
-
-class Mlp(nn.Module):
-    """Linear, GELU, Linear."""
-
-    def __init__(self, dim: int, hidden_dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, out_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> (..., out_dim)."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class ThreeBranches(nn.Module):
@@ -56,12 +44,12 @@ class ThreeBranches(nn.Module):
 class Block(nn.Module):
     """Two residual branches."""
 
-    def __init__(self, dim: int, mixer: nn.Module) -> None:
+    def __init__(self, dim: int, mixer: nn.Module, ratio: float = 3) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = mixer
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 3 * dim, dim)
+        self.mlp = Mlp(dim, int(ratio * dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""

@@ -15,27 +15,72 @@ from models.layers.arguments import check_rate
 
 
 class PatchEmbed(nn.Module):
-    """A convolution whose stride equals its kernel: the stem, and the layer between two stages."""
+    """A convolution from images to tokens: the stem, and the layer between two stages.
 
-    def __init__(self, in_chans: int, dim: int, patch_size: int) -> None:
+    Its stride is its kernel, `patch_size`, unless one is given: then patches overlap.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        patch_size: int,
+        *,
+        stride: int | None = None,
+        padding: int = 0,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
+        stride = patch_size if stride is None else stride
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, stride, padding, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_chans, height, width) -> (B, H, W, dim), contiguous; a remainder is cut off."""
-        # Free for channels-last images, one copy for contiguous ones; never again after it.
-        x = F.conv2d(images, self.proj.weight, stride=self.proj.stride).permute(0, 2, 3, 1)
-        # The sum is a tensor of its own, the permuted convolution would be a view: torch.compile
-        # would make one graph for the block that comes first and another for its equals.
-        assert self.proj.bias is not None
-        return x.contiguous() + self.proj.bias
+        conv = self.proj
+        return embed(
+            images, conv.weight, conv.bias, stride=conv.stride[0], padding=int(conv.padding[0])
+        )
+
+
+def embed(
+    images: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, padding: int
+) -> Tensor:
+    """(B, in_chans, height, width) convolved, as (B, H, W, dim), contiguous."""
+    # Free for channels-last images, one copy for contiguous ones; never again after it.
+    x = F.conv2d(images, weight, stride=stride, padding=padding).permute(0, 2, 3, 1)
+    # The result is a tensor of its own, the permuted convolution would be a view: torch.compile
+    # would make one graph for the block that comes first and another for its equals.
+    if bias is None:
+        return x.clone(memory_format=torch.contiguous_format)
+    return x.contiguous() + bias
+
+
+class NormedPatchEmbed(PatchEmbed):
+    """Patches, then a norm of (B, H, W, dim)."""
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        patch_size: int,
+        norm: nn.Module,
+        *,
+        stride: int | None = None,
+        padding: int = 0,
+    ) -> None:
+        super().__init__(in_chans, dim, patch_size, stride=stride, padding=padding)
+        self.norm = norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, dim)."""
+        return self.norm(super().forward(images))
 
 
 class Downsample(PatchEmbed):
     """The same convolution applied to (B, H, W, C)."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H / patch_size, W / patch_size, dim)."""
+        """(B, H, W, C) -> (B, H / stride, W / stride, dim)."""
         return super().forward(images.permute(0, 3, 1, 2))
 
 
@@ -92,21 +137,38 @@ class Reweight(nn.Module):
 
     With m the mean of the branches' sum over all tokens: t = fc2(GELU(fc1(m))), and t[Q k + q] is
     the logit of branch q for channel k (Vision Permutator, https://arxiv.org/abs/2106.12368).
+
+    Args:
+        dim: channels C.
+        num_branches: branches Q.
+        bias: whether the two layers have one.
+        branch_major: t[C q + k] is the logit instead.
     """
 
-    def __init__(self, dim: int, num_branches: int) -> None:
+    def __init__(
+        self, dim: int, num_branches: int, *, bias: bool = True, branch_major: bool = False
+    ) -> None:
         super().__init__()
         if dim < 4:
             raise ValueError(f"dims: reweighting needs a width of at least 4, got {dim}")
         self.num_branches = num_branches
-        self.fc1 = nn.Linear(dim, dim // 4)
-        self.fc2 = nn.Linear(dim // 4, dim * num_branches)
+        self.branch_major = branch_major
+        self.fc1 = nn.Linear(dim, dim // 4, bias=bias)
+        self.fc2 = nn.Linear(dim // 4, dim * num_branches, bias=bias)
 
     def forward(self, mean: Tensor) -> Tensor:
         """(B, C) mean over tokens of the branches' sum -> (num_branches, B, C) weights."""
-        B, C = mean.shape
-        logits = self.fc2(F.gelu(self.fc1(mean))).reshape(B, C, self.num_branches)
-        return softmax(logits.permute(2, 0, 1), dim=0)
+        logits = self.fc2(F.gelu(self.fc1(mean)))
+        if self.branch_major:
+            logits = logits.unflatten(1, (self.num_branches, -1)).transpose(0, 1)
+        else:
+            logits = logits.unflatten(1, (-1, self.num_branches)).permute(2, 0, 1)
+        return softmax(logits, dim=0)
+
+    def combine(self, branches: Sequence[Tensor]) -> Tensor:
+        """The sum of the branches, each (B, H, W, C), with these weights."""
+        means = [branch.mean(dim=(1, 2)) for branch in branches]
+        return weighted_sum(branches, self(sum(means[1:], start=means[0])))
 
 
 def softmax(logits: Tensor, dim: int) -> Tensor:

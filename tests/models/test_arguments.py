@@ -9,7 +9,12 @@ import torch
 from models.build import build_model, input_config
 from tests.support.small_models import NAMES, NUM_CLASSES, STRUCTURES, images, make
 
-SIZED = [name for name in STRUCTURES if timm.get_pretrained_cfg(name).fixed_input_size]
+SIZED = [
+    name
+    for name in STRUCTURES
+    # RaftMLP interpolates what is of another size.
+    if timm.get_pretrained_cfg(name).fixed_input_size and not name.startswith("raftmlp")
+]
 
 
 @pytest.fixture(params=NAMES)
@@ -118,6 +123,39 @@ def test_what_cannot_be_built_is_refused_in_words(name, arguments, message):
         ("eamlp_7", {"img_size": 2}, "img_size 2x2 is too small: the first tokens are of 7x7"),
         ("eamlp_7", {"num_heads": 3}, "num_heads: 3 does not divide the width 256"),
         ("eamlp_7", {"token_drop_rate": 1.0}, r"token_drop_rate: must be in \[0, 1\), got 1\.0"),
+        ("cyclemlp_b1", {"mlp_ratios": (4, 4)}, r"mlp_ratios \(4, 4\) do not fit: give one number"),
+        (
+            "cyclemlp_b1",
+            {"mlp_ratios": 4},
+            "mlp_ratios: give a sequence, one number for each stage",
+        ),
+        ("cyclemlp_b1", {"depths": (2, 2)}, r"depths \(2, 2\), dims .* do not fit"),
+        ("cyclemlp_b1", {"img_size": 2}, "image of 2x2 pixels is too small: .* least 3x3"),
+        ("cyclemlp_t", {"img_size": 3}, "image of 3x3 pixels is smaller than one patch of 4x4"),
+        (
+            "hire_mlp_tiny",
+            {"img_size": (224, 18)},
+            r"in stage 3 a line of 1 tokens .* multiple of 3",
+        ),
+        ("hire_mlp_tiny", {"regions": (4, 3, 3)}, r"regions \(4, 3, 3\), .* do not fit"),
+        (
+            "as_mlp_tiny",
+            {"shift_size": 0},
+            "shift_size: expected whole numbers of at least 1, got 0",
+        ),
+        ("as_mlp_tiny", {"mlp_ratio": 0}, "mlp_ratio: .* at least 1 channel of 96, got 0"),
+        ("smlpnet_tiny", {"img_size": 31}, "img_size 31x31 is too small: .* at least 32x32"),
+        ("raftmlp_s", {"raft_size": 3}, "raft_size: 3 does not divide the width 64"),
+        ("raftmlp_s", {"kernels": ((4,), (2,), (2,))}, "kernels .* do not fit: give one number"),
+        ("raftmlp_s", {"kernels": ((4, 7), (2,), (2,), (2,))}, r"kernels: \(4, 7\): the first is"),
+        ("raftmlp_s", {"kernels": ((), (2,), (2,), (2,))}, "kernels: expected whole numbers"),
+        (
+            "raftmlp_12",
+            {"img_size": 15},
+            "image of 15x15 pixels is smaller than one patch of 16x16",
+        ),
+        ("s2_mlpv2_small_7", {"dims": (6, 8, 8, 8)}, "dims: .* 4 does not divide 6"),
+        ("s2_mlpv2_small_7", {"img_size": 13}, "img_size 13x13 is too small: .* at least 14x14"),
     ],
 )
 def test_impossible_settings_are_refused_in_words(name, arguments, message):

@@ -12,6 +12,7 @@ from timm.models._manipulate import reinit_non_persistent_buffers
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+import models
 from models.build import build_model, compile_in_place, input_config
 from models.layers.basic import DropPath
 from tests.support.small_models import NAMES, NUM_CLASSES, images, make, randomise
@@ -54,6 +55,10 @@ def test_classifier_can_be_replaced_and_removed(name):
 def test_in_chans_acts(name):
     model = make(name, in_chans=1)
     assert model(images(name)[:, :1]).shape == (2, NUM_CLASSES)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_default_cfg_has_the_channels_and_the_size_that_were_asked_for(name):
     size = timm.get_pretrained_cfg(name).input_size[1:]
     for given, expected in (({}, size), ({"img_size": 112}, (112, 112))):
         with torch.device("meta"):
@@ -78,6 +83,7 @@ def test_unknown_keyword_is_refused(name):
         make(name, drop_paht_rate=0.1)
 
 
+@pytest.mark.parametrize("name", models.names())
 def test_default_cfg_describes_the_model(name):
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=5)
@@ -133,7 +139,16 @@ def test_blocks_are_found_and_compiling_changes_no_name(name):
     assert len(compiled) >= 3
     outside = (
         *("patch_em", "pos_embed", "cls_token", "tokens_to_token", "tokenizer"),
-        *("network", "layers", "stages", "conv_stages.downsample", "norm", "head", "aux_head"),
+        *(
+            "network",
+            "layers",
+            "levels",
+            "stages",
+            "conv_stages.downsample",
+            "norm",
+            "head",
+            "aux_head",
+        ),
     )
     for key, _ in model.named_parameters():
         inside = any(key.startswith(f"{block}.") for block in compiled)

@@ -37,7 +37,17 @@ DROP_PATH = {
     "gfnet_h_ti": (0.1, 19),
     "gfnet_h_s": (0.2, 19),
     "gfnet_h_b": (0.4, 36),
+    # MODELS_MLP.md 5.1: of AS-MLP's configurations; 6.1: fixed in sMLPNet's code.
+    "as_mlp_tiny": (0.2, 12),
+    "as_mlp_small": (0.3, 24),
+    "as_mlp_base": (0.5, 24),
+    "smlpnet_small": (0.2, 38),
+    "smlpnet_base": (0.3, 38),
 }
+# MODELS_MLP.md 8.1: the same for every block, fixed in the code.
+RAFTMLP_DEPTH = {
+    "raftmlp_s": 12, "raftmlp_m": 12, "raftmlp_l": 12, "raftmlp_12": 12, "raftmlp_36": 36,
+}  # fmt: skip
 # MODELS_MLP.md 9: fixed in the code, and starting anew in each of the three stages.
 CONVMLP_DROP_PATH = {"convmlp_s": (2, 4, 2), "convmlp_m": (3, 6, 3), "convmlp_l": (4, 8, 3)}
 
@@ -58,6 +68,8 @@ CROP = {
     "gfnet_h_ti": 0.875, "gfnet_h_s": 0.875, "gfnet_h_b": 0.875,
     "convmlp_s": 0.9, "convmlp_m": 0.9, "convmlp_l": 0.9,
     "eamlp_7": 0.9, "eamlp_14": 0.9, "eamlp_19": 0.9, "eamlp_24": 0.9,
+    # As Vision Permutator's, whose trunk it has: nothing is known.
+    "s2_mlpv2_small_7": 0.9, "s2_mlpv2_medium_7": 0.9,
 }  # fmt: skip
 
 
@@ -68,7 +80,10 @@ def expected_input(name):
         return {"input_size": (3, 224, 224), "crop_pct": 1.0, **IMAGENET}
     pixels = 32 if name == "dynamixer_nano" else 224
     size = {"input_size": (3, pixels, pixels)}
-    return {**size, "crop_pct": CROP[name], "interpolation": "bicubic", **IMAGENET}
+    # MODELS_MLP.md, common conventions and 8.1: all others evaluate at 224 of 256 pixels.
+    crop = {"crop_pct": CROP.get(name, 0.875)}
+    interpolation = "bilinear" if name.startswith("raftmlp") else "bicubic"
+    return {**size, **crop, "interpolation": interpolation, **IMAGENET}
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -88,6 +103,8 @@ def test_default_drop_path_is_the_authors(name):
     highest, depth = DROP_PATH.get(name, (0.1, 0))
     depths = CONVMLP_DROP_PATH.get(name, (depth,))
     expected = [highest * block / (depth - 1) for depth in depths for block in range(depth)]
+    if name in RAFTMLP_DEPTH:
+        expected = [0.1] * RAFTMLP_DEPTH[name]
     assert rates == pytest.approx(expected)
 
 
@@ -150,7 +167,7 @@ def scales(name):
     return {key: scale_of[id(p)] for key, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", AMIXERS[1:])
+@pytest.mark.parametrize("name", [*AMIXERS[1:], "as_mlp_tiny", "cyclemlp_t"])
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_layer_decay_takes_a_merging_between_the_stages_around_it(name, stage):
     by_key = scales(name)
@@ -166,7 +183,23 @@ def test_layer_decay_takes_a_merging_between_the_stages_around_it(name, stage):
     assert max(merging) < min(of(f"layers.{stage + 1}.blocks."))
 
 
-@pytest.mark.parametrize(("name", "index"), [("dynamixer_s", 1), ("dynamixer_m", 2), ("vip_s7", 1)])
+@pytest.mark.parametrize("name", ["smlpnet_tiny", "raftmlp_s"])
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_layer_decay_takes_an_embedding_before_its_own_level(name, level):
+    by_key = scales(name)
+    (embedding,) = {s for key, s in by_key.items() if key.startswith(f"levels.{level}.embed.")}
+    before = [s for key, s in by_key.items() if key.startswith(f"levels.{level - 1}.")]
+    blocks = [s for key, s in by_key.items() if key.startswith(f"levels.{level}.blocks.")]
+    assert max(before) < embedding < min(blocks)
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        *(("dynamixer_s", 1), ("dynamixer_m", 2), ("vip_s7", 1)),
+        *(("cyclemlp_b1", 3), ("hire_mlp_tiny", 5), ("s2_mlpv2_small_7", 1)),
+    ],
+)
 def test_layer_decay_takes_a_downsampling_between_the_stages_around_it(name, index):
     by_key = scales(name)
     (downsampling,) = {s for key, s in by_key.items() if key.startswith(f"network.{index}.")}

@@ -10,6 +10,9 @@ import torch
 from models.build import compile_in_place
 from tests.support.small_models import ONE_OF_EACH_FAMILY, STRUCTURES, images, make, randomise
 
+COSTLY = ("hire_mlp_tiny", "s2_mlpv2_small_7", "cyclemlp_b1")
+"""Their exporting to ONNX takes longest; what it is made of is that of other families."""
+
 # ONNX runs in float32 with its own order of additions.
 ONNX_RTOL = 1e-4
 
@@ -96,7 +99,13 @@ def test_exported_program_computes_the_same(name):
         torch.testing.assert_close(program.module()(others), model(others), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in COSTLY else ())
+        for name in ONE_OF_EACH_FAMILY
+    ],
+)
 def test_onnxruntime_computes_the_same(name, tmp_path):
     model = randomise(make(name)).eval()
     path = tmp_path / "model.onnx"

@@ -18,8 +18,9 @@ LEVELS = {
     "pipeline.augment": 2,
     "models.layers": 1,
     "pipeline.formats": 2,
-    "models": 2,
-    "models.weights": 3,
+    "models.trunks": 2,
+    "models": 3,
+    "models.weights": 4,
     "pipeline.loaders": 3,
     "trainer.optimization": 4,
     "trainer": 5,
@@ -185,5 +186,6 @@ def test_a_package_names_all_of_its_modules_and_no_others(path):
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda f: f.name)
 def test_no_room_is_crowded(folder):
-    limit = 24 if folder.name in ("tools", "benchmarks") else 16
+    # Of tools, benchmarks and families of models there is a file each.
+    limit = 24 if folder.name in ("tools", "benchmarks", "models") else 16
     assert len([f for f in folder.glob("*.py") if f.name != "__init__.py"]) <= limit

@@ -22,12 +22,15 @@ LOGITS = {
     for name, logits in np.load(path).items()
 }
 
+DEITS = ("amixer", "gfnet", "CycleMLP", "hire", "asmlp", "smlpnet")
+"""What their names begin with whose training scripts are DeiT's or Swin's."""
+
 INTEGER = ("num_batches_tracked", "relative_position_index")
 
 
 def our_name(name):
     """The registered name of a published variant; the data set is a matter of arguments."""
-    name, _ = models.resolve(name)
+    name, _ = models.resolve(name.partition("@")[0])
     name, _, data = name.partition("_256_8_")
     return name + {"": "", "cifar10": "_256_8", "food101": "_256_8_ks7_p7"}[data]
 
@@ -51,13 +54,20 @@ def images(size, batch=2):
 
 
 def state_dict(name):
-    """The authors' state_dict of a published variant, with their buffers, in float64."""
+    """The authors' state_dict of a published variant, with their buffers, in float64.
+
+    A name "X@res0.1" is X with the last layers of its residual branches multiplied by 0.1: where
+    nothing but BatchNorm with statistics at random is between them, branches grow without bound.
+    """
     weights = {}
+    factor = float(name.partition("@res")[2] or 1)
     for key, shape in KEYS[name].items():
         if key.endswith(INTEGER):
             weights[key] = torch.zeros(shape, dtype=torch.int64)
         else:
             weights[key] = torch.from_numpy(np.asarray(fill(key, shape)))
+        if factor != 1 and key.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+            weights[key] *= factor
     return weights
 
 
@@ -67,7 +77,7 @@ def checkpoint(name, weights=None):
     args = argparse.Namespace(model=name, lr=2e-3, drop_path=0.1, mean=(0.485, 0.456, 0.406))
     if name.startswith("convmlp"):
         return weights
-    if name.startswith(("amixer", "gfnet")):
+    if name.startswith(DEITS):
         return {"model": weights, "optimizer": {}, "epoch": 299, "scaler": {}, "args": args}
     if name.startswith("dynamixer"):
         raw = {key: torch.zeros(()).expand(value.shape) for key, value in weights.items()}

@@ -1,6 +1,7 @@
-"""The trunk that Vision Permutator and DynaMixer share: patches, stages of blocks, a pooled head.
+"""The trunk of Vision Permutator and its relatives: patches, stages of blocks, a pooled head.
 
-A family hands in a function that makes the token mixer of one block; everything else is here.
+A family hands in a function that makes the token mixer of one block; everything else is here, in
+`FlatPyramid` what all have in common, in `Pyramid` the form with patches that do not overlap.
 `network` is a flat list of the stages *and* the downsampling layers between them, because the
 authors' checkpoints number both. Shapes: B batch, H W token grid, C channels; (B, H, W, C) inside.
 """
@@ -18,7 +19,7 @@ from models.layers.basic import (
     drop_path_rates,
     init_linear,
 )
-from models.layers.classifier import FixedSizeClassifier
+from models.layers.classifier import Classifier, FixedSizeClassifier
 
 MixerFactory = Callable[[int, int, tuple[int, int]], nn.Module]
 """(stage, width, token grid) -> the mixer of one block of that stage."""
@@ -28,12 +29,19 @@ class Block(nn.Module):
     """x + mix(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(
-        self, dim: int, mixer: nn.Module, mlp_ratio: float, drop_path: float | None
+        self,
+        dim: int,
+        mixer: nn.Module,
+        mlp_ratio: float,
+        drop_path: float | None,
+        *,
+        norm1: Callable[[int], nn.Module] = nn.LayerNorm,
+        norm2: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = norm1(dim)
         self.attn = mixer
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = norm2(dim)
         self.mlp = ChannelMlp(dim, int(dim * mlp_ratio))
         self.drop_path = nn.Identity() if drop_path is None else DropPath(drop_path)
 
@@ -43,7 +51,51 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class Pyramid(FixedSizeClassifier):
+class FlatPyramid(Classifier):
+    """Features of `patch_embed`, the flat list `network` and `norm`, which a subclass makes."""
+
+    patch_embed: nn.Module
+    network: nn.ModuleList
+    norm: nn.Module
+
+    def init_head(self, head: nn.Linear) -> None:
+        """The classifier starts like every other linear layer."""
+        init_linear(head)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
+
+        Raises:
+            ValueError: if the images are not of a size that the model can classify.
+        """
+        self.check_images(images)
+        x = self.patch_embed(images)
+        for part in self.network:
+            if isinstance(part, nn.Sequential):
+                for block in part:
+                    x = self.run_block(block, x)
+            else:
+                x = part(x)
+        return self.norm(x)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Patterns that sort parameters into layers, for layer-wise learning rates."""
+        if coarse:
+            return {
+                "stem": r"^patch_embed",
+                "blocks": [(r"^network\.(\d+)", None), (r"^norm", (99999,))],
+            }
+        return {
+            "stem": r"^patch_embed",
+            "blocks": [
+                (r"^network\.(\d+)\.(?:proj|norm)", (0,)),
+                (r"^network\.(\d+)\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ],
+        }
+
+
+class Pyramid(FlatPyramid, FixedSizeClassifier):
     """An image classifier of stages of equal width and grid, with timm's classifier interface.
 
     Args:
@@ -110,42 +162,6 @@ class Pyramid(FixedSizeClassifier):
         self.norm = nn.LayerNorm(dims[-1])
         self.apply(init_linear)
         self.add_head(dims[-1], drop_rate)
-
-    def init_head(self, head: nn.Linear) -> None:
-        """The classifier starts like every other linear layer."""
-        init_linear(head)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """(B, in_chans, height, width) -> (B, H, W, C), normalised tokens of the last stage.
-
-        Raises:
-            ValueError: if the images are not of the size that the model was built for.
-        """
-        self.check_images(images)
-        x = self.patch_embed(images)
-        for part in self.network:
-            if isinstance(part, nn.Sequential):
-                for block in part:
-                    x = self.run_block(block, x)
-            else:
-                x = part(x)
-        return self.norm(x)
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
-        """Patterns that sort parameters into layers, for layer-wise learning rates."""
-        if coarse:
-            return {
-                "stem": r"^patch_embed",
-                "blocks": [(r"^network\.(\d+)", None), (r"^norm", (99999,))],
-            }
-        return {
-            "stem": r"^patch_embed",
-            "blocks": [
-                (r"^network\.(\d+)\.proj", (0,)),
-                (r"^network\.(\d+)\.(\d+)", None),
-                (r"^norm", (99999,)),
-            ],
-        }
 
 
 def per_stage_numbers(
