@@ -12,6 +12,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.constructor import Argument, check_arguments
 from models.layers.arguments import as_pair, check_rate
@@ -52,6 +53,7 @@ class InputConfig:
     std: tuple[float, float, float]
     crop_pct: float
     interpolation: str
+    crop_mode: str = "center"
 
 
 def build_model(
@@ -118,6 +120,26 @@ def take_size(model: nn.Module, size: tuple[int, int]) -> None:
     config["input_size"] = (channels, *size)
 
 
+def check_classifies(model: nn.Module, size: int) -> None:
+    """See that `model`, as it stands, takes images of `size` x `size` pixels.
+
+    Raises:
+        ValueError: with what keeps it from that.
+    """
+    if isinstance(model, Classifier):
+        model.check_size(size, size)
+        return
+    was_training = model.training
+    try:  # shapes alone: nothing is computed
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            device = next(model.parameters()).device
+            model.eval()(torch.empty(1, 3, size, size, device=device))
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
+    finally:
+        model.train(was_training)
+
+
 def _check_size(model: nn.Module, height: int, width: int) -> None:
     if isinstance(model, Classifier):
         model.check_size(height, width)
@@ -154,6 +176,7 @@ def input_config(model: nn.Module) -> InputConfig:
         std=tuple(config["std"]),
         crop_pct=config["crop_pct"],
         interpolation=config["interpolation"],
+        crop_mode=config["crop_mode"],
     )
 
 

@@ -7,6 +7,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+CropMode = Literal["center", "squash", "border"]
+"""timm's: how the whole of an image becomes a square for evaluation, see `EvaluationConfig`."""
+
 
 def refuse_idle(section: object, names: tuple[str, ...], *, where: bool, needs: str) -> None:
     """Refuse values that would be ignored.
@@ -95,7 +98,8 @@ class DataConfig:
     std: tuple[float, float, float] | None = None
     """What pixels are divided by then."""
     crop_pct: float | None = None
-    """Evaluation resizes the short side to floor(size / crop_pct), then crops the centre."""
+    """Evaluation resizes the short side to floor(size / crop_pct), then crops the centre; see
+    `evaluation.crop_pct`, which goes before it."""
     eval_interpolation: Literal["bilinear", "bicubic"] | None = None
     """Of that resize."""
 
@@ -109,12 +113,44 @@ class DataConfig:
             )
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be > 0, got {list(self.std)}")
-        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
-            raise ValueError(f"crop_pct must be in (0, 1], got {self.crop_pct}")
+        check_crop_pct(self.crop_pct)
         if self.threads < 0:
             raise ValueError(f"threads must be >= 0 (0: share the cores), got {self.threads}")
         if self.window < 0:
             raise ValueError(f"window must be >= 0 (0: the whole data set), got {self.window}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """How images are evaluated, where that differs from what the model was published with."""
+
+    img_size: int | None = None
+    """Height and width in pixels; None: the size of training, `model.img_size`. Only a model that
+    takes images of several sizes can be evaluated at another one."""
+    crop_pct: float | None = None
+    """Share of the resized image that is used, floor(img_size / crop_pct) pixels; None:
+    `data.crop_pct`, or the model's own."""
+    crop_mode: CropMode | None = None
+    """Which side of the image gets that size: `center` the short one, and the rest is cut off;
+    `squash` both, whatever the ratio; `border` the long one, with the mean colour around the short
+    one. The centre of it is used. None: the model's own, mostly `center`."""
+
+    def __post_init__(self) -> None:
+        if self.img_size is not None and self.img_size < 1:
+            raise ValueError(f"img_size must be >= 1 pixel, got {self.img_size}")
+        check_crop_pct(self.crop_pct)
+
+
+def check_crop_pct(crop_pct: float | None) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if crop_pct is not None and not 0 < crop_pct <= 1:
+        raise ValueError(
+            f"crop_pct must be in (0, 1] (the crop's share of the resized image), got {crop_pct}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,15 +162,19 @@ class InputSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_pct: float
-    """Evaluation resizes the short side to floor(size / crop_pct), then crops the centre."""
+    """Evaluation resizes to floor(size / crop_pct) pixels, then crops the centre."""
     interpolation: Literal["bilinear", "bicubic"]
     """Of the evaluation resize."""
+    crop_mode: CropMode = "center"
+    """Which side of the image is resized so."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size must be >= 1 pixel, got {self.size}")
-        if not 0 < self.crop_pct <= 1:
-            raise ValueError(
-                f"crop_pct must be in (0, 1] (the crop's share of the resized short side),"
-                f" got {self.crop_pct}"
-            )
+        check_crop_pct(self.crop_pct)
+
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The mean as a pixel, which is what is put around images."""
+        red, green, blue = (min(255, round(255 * value)) for value in self.mean)
+        return red, green, blue

@@ -264,7 +264,7 @@ def _spec(recipe: Recipe, num_classes: int) -> InputSpec:
             img_size=recipe.model.img_size,
             arguments=recipe.model.args,
         )
-    take_input(model, recipe.data)
+    take_input(model, recipe)
     return input_spec(model)
 
 

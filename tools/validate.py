@@ -61,7 +61,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="FOLDER", help="default: the data of the run")
     data.add_argument("--split", default="val", help="folder in it that is measured; default: val")
-    data.add_argument("--crop-pct", type=float, help="share of the short side that is cropped")
+    data.add_argument("--crop-pct", type=float, help="share of the resized image that is used")
+    data.add_argument(
+        "--crop-mode",
+        choices=("center", "squash", "border"),
+        help="short side, both or long side resized; default: the model's",
+    )
     data.add_argument("--class-map", type=Path, metavar="CSV", help="wnid,index: name and output")
     data.add_argument("--all-classes", action="store_true", help="all of the model's compete")
     data.add_argument("--real-labels", type=Path, metavar="JSON", help="ImageNet ReaL's real.json")
@@ -146,7 +151,7 @@ def _in_words(model: "TrainedModel", measured: "Measured") -> Sequence[str]:
         f"{model.origin}{kinds[model.kind]}: {model.description.name},"
         f" {model.num_parameters:,} parameters",
         f"{measured.data}: {scores.count:,} images of {len(classes.names):,} classes,"
-        f" {spec.size} px, crop {spec.crop_pct:g}, {spec.interpolation}"
+        f" {spec.size} px, crop {spec.crop_pct:g}, {spec.crop_mode}, {spec.interpolation}"
         f"{competing if classes.is_restricted else ''}",
         f"top-1 {scores.top1:.2f} % ({scores.top1_count:,} of {scores.count:,}),"
         f" standard deviation {scores.top1_deviation:.2f}",

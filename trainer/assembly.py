@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.build import build_model, compile_in_place, constructor_arguments, input_config
+from models.build import build_model, compile_in_place, constructor_arguments
 from models.weights.description import ModelDescription
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
@@ -26,7 +26,7 @@ from trainer.distillation import build_criterion
 from trainer.engine import Engine, allow_tf32, check_trainable
 from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Note, Saved, Sink, TensorBoard
 from trainer.initial_weights import load_weights
-from trainer.input_spec import input_spec, take_input
+from trainer.input_spec import evaluation_input, input_spec, spec_of, take_input
 from trainer.job import Job, Outcome
 from trainer.loop import Trainer
 from trainer.optimization.parameter_groups import freeze
@@ -135,13 +135,14 @@ def _assemble(
 ) -> Trainer:
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
-    take_input(model, recipe.data)
+    take_input(model, recipe)
     check_trainable(model, recipe, world.device)
     spec = input_spec(model)
     description = _description(recipe, model, sources[0].classes)
+    specs = (spec, spec_of(description.input))
     train, evaluation = (
         stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
-        for source, training in zip(sources, (True, False), strict=True)
+        for source, spec, training in zip(sources, specs, (True, False), strict=True)
     )
     on_main(lambda: folder.claim(recipe))
     latest, damaged = on_main(lambda: checkpoint.find_latest(folder.checkpoints))
@@ -236,7 +237,7 @@ def _description(recipe: Recipe, model: nn.Module, classes: tuple[str, ...]) -> 
         name=config.name,
         arguments={**arguments, **config.args},
         classes=classes,
-        input=input_config(model),
+        input=evaluation_input(model, recipe),
     )
 
 

@@ -4,8 +4,9 @@ One lerp for each flat float32 shard: exact under mixed precision, no communicat
 1 / world_size of the memory under ZeRO.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,6 +51,22 @@ class Ema:
             self._swap()
             refresh_weights(self._engine)
 
+    @contextmanager
+    def swapping(self) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+        """Yield what does as `swapped_in`, often; the weights stay as they are meanwhile.
+
+        Both kinds of weights are kept whole, so that nobody waits for another rank at each swap;
+        at stage 3, whose ranks do not hold whole weights, it is `swapped_in` itself.
+        """
+        if self._engine.stage == 3:
+            yield self.swapped_in
+            return
+        working = [p for p in self._engine.module.parameters() if p.requires_grad]
+        own = _copies(working)
+        with self.swapped_in():
+            average = _copies(working)
+        yield partial(_holding, working, average, own)
+
     def gather(self) -> dict[str, Tensor]:
         """The average by parameter name, with the model's buffers; on rank 0 (collective)."""
         with self.swapped_in():
@@ -66,3 +83,25 @@ class Ema:
             kept = master.detach().clone()
             master.data.copy_(average)
             average.copy_(kept)
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+@contextmanager
+def _holding(
+    tensors: Sequence[Tensor], inside: Sequence[Tensor], after: Sequence[Tensor]
+) -> Iterator[None]:
+    """Let `tensors` have the values `inside` in this context, and `after` behind it."""
+    _copy(tensors, inside)
+    try:
+        yield
+    finally:
+        _copy(tensors, after)
+
+
+@torch.no_grad()
+def _copy(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)

@@ -1,9 +1,12 @@
-"""Exact evaluation of the weights and of their average, over all ranks."""
+"""Exact evaluation of the weights and of their average, over all ranks, in one pass."""
 
-from contextlib import nullcontext
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.batch import IGNORE_LABEL
@@ -12,12 +15,19 @@ from trainer.engine import Engine
 from trainer.events import Evaluated
 from trainer.job import Job
 
+Swap = Callable[[], AbstractContextManager[None]]
+"""Makes the context in which the engine computes with other weights."""
 
-class Accuracy:
-    """Top-1 and top-5 over all ranks, counted as integers; `IGNORE_LABEL` does not count."""
+
+class Score:
+    """Top-1, top-5 and loss over all ranks; `IGNORE_LABEL` does not count.
+
+    Hits are counted as integers, and losses of single images are summed in float64.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)  # top-1, top-5, images
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count one batch: logits (B, K), labels (B,). Stays on the device."""
@@ -25,13 +35,28 @@ class Accuracy:
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hits = (best == labels[:, None]) & valid[:, None]
         self._counts += torch.stack([hits[:, 0].sum(), hits.sum(), valid.sum()])
+        # Padding has a loss of 0.
+        losses = F.cross_entropy(
+            logits.float(), labels, ignore_index=IGNORE_LABEL, reduction="none"
+        )
+        self._loss += losses.double().sum()
 
-    def compute(self) -> tuple[float, float, int]:
-        """Top-1 and top-5 in percent and the number of images, over all ranks (collective)."""
-        counts = self._counts.clone()
+    def compute(self, *, step: int, epoch: int, ema: bool) -> Evaluated:
+        """What comes of it over all ranks (collective)."""
+        counts, loss = self._counts.clone(), self._loss.clone()
         dist.all_reduce(counts)
+        dist.all_reduce(loss)
         top1, top5, count = counts.tolist()
-        return 100 * top1 / max(count, 1), 100 * top5 / max(count, 1), count
+        mean = loss.item() / max(count, 1)
+        return Evaluated(
+            step=step,
+            epoch=epoch,
+            top1=100 * top1 / max(count, 1),
+            top5=100 * top5 / max(count, 1),
+            loss=mean if math.isfinite(mean) else None,
+            count=count,
+            ema=ema,
+        )
 
 
 class Evaluator:
@@ -43,34 +68,33 @@ class Evaluator:
         self._ema = ema
 
     def evaluate(self, *, step: int, epoch: int) -> Evaluated | None:
-        """Score the weights, then their average if there is one (collective).
+        """Score the weights, and their average if there is one (collective).
 
         Returns:
             The last score; None if told to stop. Nothing is logged then: all of it happens again.
         """
-        done: list[Evaluated] = []
-        for ema in (None, self._ema) if self._ema else (None,):
-            with ema.swapped_in() if ema else nullcontext():
-                scored = self._accuracy()
-            if scored is None:
-                return None
-            top1, top5, count = scored
-            done.append(
-                Evaluated(
-                    step=step, epoch=epoch, top1=top1, top5=top5, count=count, ema=ema is not None
-                )
-            )
+        self._engine.eval()
+        with self._ema.swapping() if self._ema else nullcontext() as swapped:
+            scores = self._scores([nullcontext, swapped] if swapped else [nullcontext])
+        if scores is None:
+            return None
+        done = [
+            score.compute(step=step, epoch=epoch, ema=bool(number))
+            for number, score in enumerate(scores)
+        ]
         for event in done:
             self._job.emit(event)
         return done[-1]
 
     @torch.no_grad()
-    def _accuracy(self) -> tuple[float, float, int] | None:
-        self._engine.eval()
-        accuracy = Accuracy(self._engine.device)
+    def _scores(self, kinds: list[Swap]) -> list[Score] | None:
+        """The score of each kind of weights; each image is read, decoded and sent once."""
+        scores = [Score(self._engine.device) for _ in kinds]
         for batch in self._job.evaluation.batches(0):
             images = self._job.transform.evaluate(batch)
-            accuracy.update(self._engine.forward(images), batch.labels)
+            for weights, score in zip(kinds, scores, strict=True):
+                with weights():
+                    score.update(self._engine.forward(images), batch.labels)
             if self._job.stop.poll():
                 return None
-        return accuracy.compute()
+        return scores

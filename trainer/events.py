@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """Accuracy on the validation images, in percent."""
+    """How the validation images are classified; accuracies are in percent."""
 
     event: ClassVar[str] = "eval"
     step: int
@@ -58,6 +58,9 @@ class Evaluated:
     top5: float
     count: int
     ema: bool
+    loss: float | None = None
+    """Mean cross entropy with the label, without smoothing; None where it was not finite, and in
+    checkpoints from before it was computed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,6 +199,8 @@ class TensorBoard:
             group = "eval_ema" if event.ema else "eval"
             self._writer.add_scalar(f"{group}/top1", event.top1, event.step)
             self._writer.add_scalar(f"{group}/top5", event.top5, event.step)
+            if event.loss is not None:
+                self._writer.add_scalar(f"{group}/loss", event.loss, event.step)
             self._writer.flush()
 
     def close(self) -> None:
@@ -229,9 +234,10 @@ class ConsoleProgress:
             self._show_step(event)
         elif isinstance(event, Evaluated):
             weights = "EMA weights" if event.ema else "weights"
+            loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
             self._console.print(
-                f"epoch {event.epoch}: top-1 {event.top1:.2f} %, top-5 {event.top5:.2f} %"
-                f" on {event.count} images ({weights})"
+                f"epoch {event.epoch}: top-1 {event.top1:.2f} %, top-5 {event.top5:.2f} %,"
+                f" loss {loss} on {event.count} images ({weights})"
             )
         elif isinstance(event, Note):
             self._console.print(event.text)

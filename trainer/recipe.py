@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.augment.config import AugmentConfig
-from pipeline.config import DataConfig, refuse_idle
+from pipeline.config import DataConfig, EvaluationConfig, refuse_idle
 from trainer.batch_plan import fitting_per_gpu
 from trainer.optimization.loss import DistillConfig, LossConfig
 from trainer.optimization.optim import OptimConfig
@@ -123,6 +123,7 @@ class Recipe:
     ema: EmaConfig = field(default_factory=EmaConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
@@ -235,7 +236,7 @@ LATER_FIELDS = {
 """Fields that the first release did not have; with their defaults they change nothing."""
 
 
-LATER_SECTIONS = ("loss", "distill")
+LATER_SECTIONS = ("loss", "distill", "evaluation")
 """Sections that the first release did not have."""
 
 

@@ -42,7 +42,7 @@ def hub_config(model: nn.Module, description: ModelDescription) -> dict[str, obj
             "mean": list(wanted.mean),
             "std": list(wanted.std),
             "crop_pct": wanted.crop_pct,
-            "crop_mode": "center",
+            "crop_mode": wanted.crop_mode,
             "interpolation": wanted.interpolation,
         },
     }
@@ -73,6 +73,7 @@ def read_hub_config(folder: Path) -> ModelDescription:
                 std=tuple(stored["std"]),
                 crop_pct=stored.get("crop_pct", 0.875),
                 interpolation=stored.get("interpolation", "bicubic"),
+                crop_mode=stored.get("crop_mode", "center"),
             ),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

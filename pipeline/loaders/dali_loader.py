@@ -25,7 +25,7 @@ from torch import Tensor
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
-from pipeline.loaders.regions import regions_of
+from pipeline.loaders.regions import beyond_the_image, content_of, regions_of
 
 _QUEUE = 2
 _INPUTS = {  # name: type and number of dimensions
@@ -161,7 +161,8 @@ class _Graph:
             return None
         except RuntimeError as error:
             return self._inside.popleft(), error
-        return self._inside.popleft(), torch.from_dlpack(images.as_tensor())
+        batch = self._inside.popleft()
+        return batch, _with_borders(torch.from_dlpack(images.as_tensor()), batch, self._spec)
 
     def _drain(self) -> None:
         """Let the graph finish what is in it, errors included, so that it can begin anew."""
@@ -239,6 +240,8 @@ def _graph_inputs(
 ) -> list[list[NDArray[np.uint8]] | NDArray[np.generic]]:
     """Return what the graph takes, in the order of `_INPUTS`."""
     regions = regions_of(batch.samples, batch.crops, spec)
+    if content := content_of(batch.samples, batch.crops, spec):
+        regions = beyond_the_image(regions, content, batch.size)
     data = [sample.data for sample in batch.samples]
     codes = np.where(
         regions.bicubic, DALIInterpType.INTERP_CUBIC.value, DALIInterpType.INTERP_LINEAR.value
@@ -253,6 +256,19 @@ def _graph_inputs(
         regions.end,
         codes.astype(np.int32),
     ]
+
+
+def _with_borders(images: Tensor, batch: EncodedBatch, spec: InputSpec) -> Tensor:
+    """Return (B, size, size, 3) images with the mean colour around what they fill."""
+    content, device = content_of(batch.samples, batch.crops, spec), images.device
+    if content is None:
+        return images
+    places = torch.arange(batch.size, device=device)
+    corner, shape = send(content.corner, device), send(content.shape, device)
+    first, end = corner[:, :, None], (corner + shape)[:, :, None]
+    rows, columns = ((places >= first) & (places < end)).unbind(dim=1)  # (B, size) each
+    is_image = rows[:, :, None, None] & columns[:, None, :, None]
+    return torch.where(is_image, images, send(np.array(spec.mean_colour, np.uint8), device))
 
 
 def _reason(error: RuntimeError) -> str:

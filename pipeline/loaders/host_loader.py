@@ -23,7 +23,7 @@ from pipeline.config import InputSpec
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
 from pipeline.loaders.look_ahead import look_ahead
 from pipeline.loaders.pil_images import PIL_ERRORS, open_image, resampled
-from pipeline.loaders.regions import Regions, regions_of
+from pipeline.loaders.regions import Content, Regions, content_of, regions_of
 
 _DECODE_AHEAD = 2
 """Batches being decoded beside the one in use."""
@@ -58,6 +58,7 @@ class HostLoader:
         self._fill = np.array(batches.augmentation.fill, np.uint8)
         self._threads = Pool(batches.threads)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._calls = ThreadPoolExecutor(batches.threads, thread_name_prefix="decode-alike")
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch]:
         """Yield the batches of `epoch` from batch `start` on."""
@@ -67,6 +68,7 @@ class HostLoader:
         """End the threads."""
         self._batches.close()
         self._ahead.shutdown(cancel_futures=True)
+        self._calls.shutdown()
         self._threads.close()
 
     def _decode(self, encoded: Generator[EncodedBatch]) -> Generator[Batch]:
@@ -99,10 +101,14 @@ class HostLoader:
             return out, {}
         pixels, reasons = out.numpy(), dict[int, str]()
         regions = regions_of(batch.samples, batch.crops, self._spec)
-        for position, kind, damage in self._decode_crops(batch, regions, pixels):
+        content = content_of(batch.samples, batch.crops, self._spec)
+        if content is not None:
+            pixels[:] = self._spec.mean_colour
+        filled = _filled(pixels, content)
+        for position, kind, damage in self._decode_crops(batch, regions, pixels, content):
             is_jpeg = kind == "damaged"
             reasons[position] = (
-                damage if is_jpeg else _decode_with_pil(batch, regions, position, pixels[position])
+                damage if is_jpeg else _decode_with_pil(batch, regions, position, filled[position])
             )
         reasons = {position: reason for position, reason in reasons.items() if reason}
         if batch.crops is not None:
@@ -113,12 +119,55 @@ class HostLoader:
         return out, reasons
 
     def _decode_crops(
-        self, batch: EncodedBatch, regions: Regions, out: NDArray[np.uint8]
+        self,
+        batch: EncodedBatch,
+        regions: Regions,
+        out: NDArray[np.uint8],
+        content: Content | None,
     ) -> Sequence[tuple[int, str, str]]:
+        """Decode what each image fills of `out`; return which failed, with what and why."""
+        every = np.arange(len(batch.samples))
+        if content is None:
+            return self._decode_some(batch, regions, every, out)
+        # Those that fill the same shape are one call, and the calls share the threads.
+        _, group = np.unique(content.shape, axis=0, return_inverse=True)
+        alike = [np.flatnonzero(group.reshape(-1) == number) for number in range(group.max() + 1)]
+        filled = _filled(out, content)
+        calls = [
+            self._calls.submit(self._decode_alike, batch, regions, some, filled) for some in alike
+        ]
+        return [failed for call in calls for failed in call.result()]
+
+    def _decode_alike(
+        self,
+        batch: EncodedBatch,
+        regions: Regions,
+        positions: NDArray[np.int64],
+        filled: Sequence[NDArray[np.uint8]],
+    ) -> Sequence[tuple[int, str, str]]:
+        """Decode images at `positions`, which fill places of one shape."""
+        pixels = np.empty((len(positions), *filled[positions[0]].shape), np.uint8)
+        failed = self._decode_some(batch, regions, positions, pixels)
+        broken = {position for position, _, _ in failed}
+        for image, position in zip(pixels, positions.tolist(), strict=True):
+            if position not in broken:
+                filled[position][:] = image
+        return failed
+
+    def _decode_some(
+        self,
+        batch: EncodedBatch,
+        regions: Regions,
+        positions: NDArray[np.int64],
+        out: NDArray[np.uint8],
+    ) -> Sequence[tuple[int, str, str]]:
+        samples = [batch.samples[position] for position in positions.tolist()]
         # Raw pixels are left to PIL; some of them would begin as a JPEG does.
-        data = [sample.data if sample.data.ndim == 1 else b"" for sample in batch.samples]
-        sizes = np.array([(sample.height, sample.width) for sample in batch.samples], np.int32)
-        return decode_crops(self._threads, data, sizes, *regions, out)
+        data = [sample.data if sample.data.ndim == 1 else b"" for sample in samples]
+        sizes = np.array([(sample.height, sample.width) for sample in samples], np.int32)
+        some = Regions._make(column[positions] for column in regions)
+        failed = decode_crops(self._threads, data, sizes, *some, out)
+        return [(int(positions[place]), kind, why) for place, kind, why in failed]
 
     def _augment(self, pixels: NDArray[np.uint8], operations: ImageDraws, size: int) -> None:
         """Apply the operations to all images, in place."""
@@ -147,12 +196,24 @@ class HostLoader:
         )
 
 
+def _filled(pixels: NDArray[np.uint8], content: Content | None) -> Sequence[NDArray[np.uint8]]:
+    """Return, of each of the (B, size, size, 3) pixels, the part that its image fills."""
+    if content is None:
+        return list(pixels)
+    corners, ends = content.corner.tolist(), (content.corner + content.shape).tolist()
+    return [
+        image[top:bottom, left:right]
+        for image, (top, left), (bottom, right) in zip(pixels, corners, ends, strict=True)
+    ]
+
+
 def _decode_with_pil(
     batch: EncodedBatch, regions: Regions, position: int, out: NDArray[np.uint8]
 ) -> str:
     """Write the image at `position` to `out`, or say why there is none."""
     try:
-        out[:] = resampled(open_image(batch.samples[position]), regions, position, batch.size)
+        image = open_image(batch.samples[position])
+        out[:] = resampled(image, regions, position, (out.shape[0], out.shape[1]))
     except PIL_ERRORS as error:
         return str(error)
     return ""

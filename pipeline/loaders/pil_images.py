@@ -32,21 +32,23 @@ def open_image(sample: Sample) -> Image.Image:
     return image.convert("RGB")
 
 
-def resampled(image: Image.Image, regions: Regions, position: int, size: int) -> NDArray[np.uint8]:
-    """Return the (size, size, 3) pixels of a region of `image`.
+def resampled(
+    image: Image.Image, regions: Regions, position: int, shape: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Return the (*shape, 3) pixels of a region of `image`.
 
     Args:
         image: in RGB.
         regions: of the batch.
         position: of the image in the batch.
-        size: height and width of the result.
+        shape: height and width of the result.
     """
     (top, left), (height, width) = regions.anchor[position], regions.shape[position]
     part = image.crop((int(left), int(top), int(left + width), int(top + height)))
     start, end = regions.start[position], regions.end[position]
     near, far = np.minimum(start, end).tolist(), np.maximum(start, end).tolist()
     resized = part.resize(
-        (size, size),
+        (shape[1], shape[0]),
         Resampling.BICUBIC if regions.bicubic[position] else Resampling.BILINEAR,
         box=(near[1], near[0], far[1], far[0]),
     )

@@ -1,7 +1,7 @@
-"""Reference loader: the same batches, decoded and resized by PIL and torchvision on threads.
+"""Reference loader: the same batches, decoded and resized by PIL on threads.
 
 It is the oracle of the other loaders, and what runs where there is no DALI. It is written to be
-obviously right: what torchvision would do with the drawn crop, image by image.
+obviously right: what PIL does with the drawn crop, image by image.
 """
 
 from collections.abc import Callable, Generator
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from pipeline.augment.reference_operations import apply_draws
 from pipeline.batch import Batch, send
@@ -21,6 +20,7 @@ from pipeline.config import InputSpec
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
 from pipeline.loaders.look_ahead import look_ahead
 from pipeline.loaders.pil_images import PIL_ERRORS, open_image
+from pipeline.loaders.regions import centre_offset, resized_shapes
 
 _DECODE_AHEAD = 2
 """Batches being decoded beside the one in use."""
@@ -113,10 +113,15 @@ class ReferenceLoader:
 
 
 def evaluation_crop(spec: InputSpec) -> Callable[[Image.Image], Image.Image]:
-    """What evaluation does to an RGB image: the short side resized, then the centre cropped."""
-    return Compose(
-        [
-            Resize(int(spec.size / spec.crop_pct), InterpolationMode(spec.interpolation)),
-            CenterCrop(spec.size),
-        ]
-    )
+    """What evaluation does to an RGB image: it is resized, then the centre cropped or bordered."""
+    resample = Resampling.BICUBIC if spec.interpolation == "bicubic" else Resampling.BILINEAR
+
+    def crop(image: Image.Image) -> Image.Image:
+        (resized,) = resized_shapes(np.array([(image.height, image.width)]), spec)
+        top, left = centre_offset(resized, spec.size).tolist()
+        height, width = resized.tolist()
+        result = Image.new("RGB", (spec.size, spec.size), spec.mean_colour)
+        result.paste(image.resize((width, height), resample), (-left, -top))
+        return result
+
+    return crop

@@ -26,6 +26,7 @@ LEVELS = {
     "trainer": 5,
     "trainer.recipe": 6,
     "trainer.recipe_keys": 7,
+    "trainer.input_spec": 7,
     "trainer.engine": 7,
     "trainer.record": 6,
     "trainer.record.run_folder": 7,

@@ -62,6 +62,23 @@ def test_the_count_is_that_of_plain_pil_and_timm(run, expected, capsys):
     assert found["loss"] == pytest.approx(loss.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["squash", "border"])
+def test_another_crop_mode_is_timms(run, image_folder, capsys, mode):
+    model = small_model(seed=102)
+    config = timm.data.resolve_model_data_config(model) | {"crop_mode": mode, "crop_pct": 0.8}
+    transform = create_transform(**config, is_training=False)
+    paths = sorted((image_folder / "val").rglob("*.JPEG"), key=str)
+    with torch.no_grad():
+        logits = [model(transform(Image.open(p).convert("RGB"))[None])[0] for p in paths]
+    labels = torch.tensor([CLASSES.index(path.parent.name) for path in paths])
+    loss = torch.nn.functional.cross_entropy(torch.stack(logits), labels)
+    options = ("--crop-mode", mode, "--crop-pct", "0.8", "--loader", "reference")
+    found = measure(capsys, run, *options)
+    assert found["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert found["crop_mode"] == mode
+    assert measure(capsys, run, "--loader", "reference")["loss"] != found["loss"]
+
+
 def test_dali_differs_by_the_tolerance_of_its_pixels_alone(run, expected, capsys):
     logits, labels = expected
     loss = torch.nn.functional.cross_entropy(logits, labels)

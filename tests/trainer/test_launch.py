@@ -159,7 +159,7 @@ def test_the_files_of_a_run_keep_their_contract(undisturbed):
     steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
     step_keys = "event step epoch loss lr images_per_s data_wait_s data_wait_rank grad_norm"
     assert all(set(event) == set(step_keys.split()) for event in steps)
-    eval_keys = "event step epoch top1 top5 count ema"
+    eval_keys = "event step epoch top1 top5 count ema loss"
     assert all(set(event) == set(eval_keys.split()) for event in evaluations)
     assert [event["step"] for event in steps] == list(range(1, STEPS + 1))
     assert {event["count"] for event in evaluations} == {360}

@@ -205,6 +205,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("data.crop.vflip=0.5", True),
         ("augment.resolution={min_res: 32, max_res: 64, start_ramp: 0, end_ramp: 2}", True),
         ("augment.resolution=null", False),
+        ("evaluation.img_size=288", True),
+        ("evaluation.crop_mode=squash", True),
+        ("evaluation.crop_pct=null", False),
     ],
 )
 def test_the_fingerprint_changes_with_what_changes_results(recipe_file, override, changes):

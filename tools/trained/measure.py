@@ -58,8 +58,11 @@ def measure(
         model = load(choice)
         source, where = _open(arguments, model)
         spec = spec_of(model.description.input)
-        if arguments.crop_pct:
-            spec = replace(spec, crop_pct=arguments.crop_pct)
+        spec = replace(
+            spec,
+            crop_pct=arguments.crop_pct or spec.crop_pct,
+            crop_mode=arguments.crop_mode or spec.crop_mode,
+        )
         real_labels = read_real_labels(arguments.real_labels) if arguments.real_labels else None
         classes = _classes(arguments, model, source)
         predictions = _predict(model, source, spec, classes, arguments, world)
@@ -81,6 +84,7 @@ def as_json(model: TrainedModel, measured: Measured) -> dict[str, str | int | fl
     scores, real = measured.scores, measured.real
     return {
         **_timm_row(model, measured),
+        "crop_mode": measured.spec.crop_mode,
         "weights": model.origin,
         "data": measured.data,
         "count": scores.count,
