@@ -1,4 +1,4 @@
-"""The Slurm scripts on a real cluster of two nodes: preempted, put into the queue, and completed."""
+"""The Slurm scripts on a real cluster of two nodes: preempted, queued again, and completed."""
 
 import json
 import subprocess
@@ -55,13 +55,12 @@ def submit(cluster: Slurm, script: str, files: Path, runs: Path) -> str:
     """Submit a run to the partition whose jobs are preempted; return the job's number."""
     nodes = ("--partition=low", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1")
     cluster.environment.update(PYTHON=sys.executable, RANKS_PER_NODE="1", MASTER_ADDR="127.0.0.1")
-    told = cluster.ask(
+    return cluster.ask(
         *("sbatch", "--parsable", *nodes, "--gpus-per-node=0", f"--chdir={ROOT}"),
         *(f"--output={runs}.log", str(ROOT / "cluster" / script)),
         *("--config", str(files / "tiny.yaml")),
         *(f"data.root={files / 'digits'}", f"run.root={runs}"),
     )
-    return told
 
 
 def events(runs: Path, kind: str) -> list[dict[str, float]]:
