@@ -1,241 +1,188 @@
 """How fast are loaders? Ours beside what others use, on the same photographs and cores.
 
-    python benchmarks/bench_loader.py IMAGES --output benchmarks/results/loader_speed.json
+    python -m benchmarks.bench_loader IMAGES --output benchmarks/results/loader_speed.json
+    python -m benchmarks.bench_loader IMAGES --output FILE --rounds 3 --scaling --memory   # all
+    python -m benchmarks.bench_loader IMAGES --output FILE --peers "timm, uint8" "FFCV 400 px"
+    python -m benchmarks.loader_tables                   # docs/loader_speed.md from the results
 
-IMAGES is a folder of class folders with real photographs. Every loader makes batches of 64 training
-images (random resized crop to 224 pixels, flip), uint8 unless its name says otherwise, with as many
-threads or worker processes as the machine has cores. Each runs in a process of its own; rounds
-are interleaved. The first epoch warms up, the following ones count. Since machines are shared, the
-figure to compare is images per second of CPU time, over the whole tree of processes.
+IMAGES is a folder of class folders with photographs, which are linked several times, so that an
+epoch is long enough. Each peer makes batches of 64 images of 224 pixels, uint8 unless its name says
+otherwise, with as many threads or worker processes as there are cores, in a process of its own;
+rounds are interleaved. What is compared is images per second of CPU time of the whole tree of
+processes, since machines are shared.
+
+FILE holds every finished run; the same command goes on where it was interrupted.
 """
 
 import argparse
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from datetime import date
-from importlib.metadata import version
+from collections.abc import Iterator
+from functools import partial
+from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
-import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-SIZE = 224
-BATCH = 64
-COPIES = 5
-EPOCHS = 2
-THREADS = len(os.sched_getaffinity(0))
-PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda130", "pillow", "numpy")
+from benchmarks.loader_peers import data_sets
+from benchmarks.loader_peers.peer import DataSets
+from benchmarks.loader_peers.peers import NAMES
+from benchmarks.machine import machine
+from pipeline.errors import DataError
+from pipeline.storage.files import write_atomically
+from tools.cli import exits
+from tools.cli.numbers import positive
 
-Epoch = Callable[[int], Iterator[int]]
-"""Iterates over an epoch, yielding the number of images in each batch."""
+IMAGES = 1600
+"""An epoch has at least as many."""
+CORES = len(os.sched_getaffinity(0))
+HOST = "ours: host, shards"
+SMALL = "ours: host, shards 400 px"
+_PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda130", "ffcv", "simplejpeg")
+_TIMEOUT_S = 600
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+"""Peers use the threads that they are told to; more would only turn and wait."""
 
-
-def ours(data: Path, loader: str) -> Epoch:
-    import torch
-
-    from pipeline.augment.config import AugmentConfig
-    from pipeline.batch import Placement
-    from pipeline.config import DataConfig, InputSpec
-    from pipeline.formats.open import open_source
-    from pipeline.loaders.build import build_loader
-
-    mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    built = build_loader(
-        open_source(data),
-        data=DataConfig(loader="dali" if loader == "dali" else "reference", threads=THREADS),
-        augment=AugmentConfig(),
-        spec=InputSpec(size=SIZE, mean=mean, std=std, crop_pct=0.875, interpolation="bilinear"),
-        batch_size=BATCH,
-        accumulation=1,
-        placement=Placement(device=torch.device("cpu")),
-        seed=0,
-        training=True,
-    )
-    return lambda epoch: (len(batch.labels) for batch in built.batches(epoch))
+Run = dict[str, str | int | float | list[float]]
 
 
-def ours_dali_shards(folder: Path, shards: Path) -> Epoch:
-    return ours(shards / "train", "dali")
+class Task(NamedTuple):
+    """One run of one peer."""
 
+    kind: str
+    peer: str
+    threads: int
+    round: int
 
-def ours_dali_folder(folder: Path, shards: Path) -> Epoch:
-    return ours(folder / "train", "dali")
-
-
-def ours_reference_shards(folder: Path, shards: Path) -> Epoch:
-    return ours(shards / "train", "reference")
-
-
-def dali_file_reader(folder: Path, shards: Path) -> Epoch:
-    """DALI's own reader and random crop, as in NVIDIA's ImageNet examples."""
-    from nvidia.dali import fn, pipeline_def, types
-    from nvidia.dali.plugin.base_iterator import LastBatchPolicy
-    from nvidia.dali.plugin.pytorch import DALIGenericIterator
-
-    @pipeline_def(batch_size=BATCH, num_threads=THREADS, device_id=None)
-    def graph():
-        data, labels = fn.readers.file(
-            file_root=str(folder / "train"), shuffle_after_epoch=True, name="reader"
-        )
-        images = fn.decoders.image_random_crop(data, random_area=(0.08, 1.0), device="cpu")
-        images = fn.resize(images, size=[SIZE, SIZE], interp_type=types.INTERP_LINEAR)
-        return fn.flip(images, horizontal=fn.random.coin_flip()), labels
-
-    iterator = DALIGenericIterator(
-        [graph()],
-        ["images", "labels"],
-        reader_name="reader",
-        last_batch_policy=LastBatchPolicy.DROP,
-        auto_reset=True,
-    )
-    return lambda _: (len(batch[0]["labels"]) for batch in iterator)
-
-
-def torchvision_recipe(folder: Path, shards: Path) -> Epoch:
-    """The training references' transforms in DataLoader workers: normalised floats."""
-    from torch.utils.data import DataLoader
-    from torchvision import transforms as T
-    from torchvision.datasets import ImageFolder
-
-    steps = [T.RandomResizedCrop(SIZE), T.RandomHorizontalFlip(), T.ToTensor()]
-    dataset = ImageFolder(folder / "train", T.Compose([*steps, T.Normalize([0.5] * 3, [0.5] * 3)]))
-    loader = DataLoader(
-        dataset, BATCH, shuffle=True, num_workers=THREADS, drop_last=True, persistent_workers=True
-    )
-    return lambda _: (len(labels) for _, labels in loader)
-
-
-def timm_loader(folder: Path, shards: Path) -> Epoch:
-    """The loader of timm's training script, uint8 from its workers."""
-    import torch
-    from timm.data.dataset_factory import create_dataset
-    from timm.data.loader import create_loader
-
-    dataset = create_dataset("", root=str(folder), split="train")
-    loader = create_loader(
-        dataset,
-        input_size=(3, SIZE, SIZE),
-        batch_size=BATCH,
-        is_training=True,
-        color_jitter=None,
-        interpolation="bilinear",
-        num_workers=THREADS,
-        use_prefetcher=True,
-        device=torch.device("cpu"),
-    )
-    loader = loader.loader  # without the prefetcher, which normalises in the main process
-    return lambda _: (len(labels) for _, labels in loader)
-
-
-PEERS = {
-    "ours: DALI, shards": ours_dali_shards,
-    "ours: DALI, folder": ours_dali_folder,
-    "DALI file reader": dali_file_reader,
-    "ours: reference (PIL threads), shards": ours_reference_shards,
-    "timm, uint8": timm_loader,
-    "torchvision recipe, float": torchvision_recipe,
-}
+    def is_done(self, runs: list[Run]) -> bool:
+        """Whether `runs` has it."""
+        return any(all(run[key] == value for key, value in self._asdict().items()) for run in runs)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Measure what is not measured yet; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", type=Path, help="folder of class folders")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peer", action="append", choices=PEERS, help="default: all")
-    parser.add_argument("--output", type=Path, help="where the raw results go, as JSON")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--shards", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("images", type=Path, help="folder of class folders with photographs")
+    parser.add_argument("--output", type=Path, required=True, help="raw results, JSON")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--peers", nargs="+", choices=NAMES, default=NAMES, metavar="PEER")
+    parser.add_argument("--threads", type=positive, default=CORES, help="default: all cores")
+    parser.add_argument("--scaling", action="store_true", help="also our host loader on one thread")
+    parser.add_argument("--memory", action="store_true", help="also our memory over 200 epochs")
     arguments = parser.parse_args(argv)
-    if arguments.one:
-        print(json.dumps(measure(PEERS[arguments.one](arguments.images, arguments.shards))))
-        return 0
-    peers = arguments.peer or list(PEERS)
-    with tempfile.TemporaryDirectory(dir=arguments.images.parent) as scratch:
-        folder, shards = prepare(arguments.images, Path(scratch))
-        runs = [
-            run(peer, folder, shards) | {"round": number}
-            for number in range(arguments.rounds)
-            for peer in peers
-        ]
-    print(table(runs))
-    if arguments.output:
-        text = json.dumps({"machine": machine(), "runs": runs}, indent=1)
-        arguments.output.write_text(text + "\n", encoding="utf-8")
-    return 0
+    return exits.told(partial(measure_all, arguments))
 
 
-def prepare(images: Path, scratch: Path) -> tuple[Path, Path]:
-    """Link every image `COPIES` times, so that an epoch is long enough, and make shards of them."""
-    folder, shards = scratch / "folder", scratch / "shards"
-    for path in sorted(images.glob("*/*")):
-        linked = folder / "train" / path.parent.name
-        linked.mkdir(parents=True, exist_ok=True)
-        for copy in range(COPIES):
-            (linked / f"{copy}_{path.name}").hardlink_to(path)
-    tool = [sys.executable, "-m", "tools.make_shards", str(folder), "--split", "train"]
-    subprocess.run([*tool, "--output", str(shards)], check=True, stdout=subprocess.DEVNULL)
-    return folder, shards
+def measure_all(arguments: argparse.Namespace) -> int:
+    """Measure, and write each result as soon as it is there; returns the exit code.
+
+    Raises:
+        DataError: if the output has results of something else.
+    """
+    images: Path = arguments.images.resolve()
+    with tempfile.TemporaryDirectory(dir=images.parent, prefix="bench_loader_") as scratch:
+        tasks, console = list(wanted(arguments)), Console(highlight=False)
+        console.print("making the data sets ...")
+        sets = data_sets.make(images, Path(scratch), at_least=IMAGES)
+        report = opened(arguments.output, about(sets, images))
+        left = [task for task in tasks if not task.is_done(report["runs"])]
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(left))
+            for task in left:
+                progress.update(bar, description=task.peer)
+                result = run(task, sets)
+                report["runs"].append({**task._asdict(), **result})
+                write_atomically(arguments.output, (json.dumps(report, indent=1) + "\n").encode())
+                progress.console.print(in_words(task, result))
+                progress.advance(bar)
+    return exits.COMPLETE
 
 
-def run(peer: str, folder: Path, shards: Path) -> dict[str, float | str]:
-    """Measure one peer in a fresh process."""
-    command = [sys.executable, __file__, str(folder), "--shards", str(shards), "--one", peer]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    result = json.loads(done.stdout.splitlines()[-1])
-    print(f"{peer:40} {result['images_per_cpu_s']:7.0f} images per CPU-second", flush=True)
-    return {"peer": peer, **result}
+def wanted(arguments: argparse.Namespace) -> Iterator[Task]:
+    """Yield all runs, round by round."""
+    for number in range(arguments.rounds):
+        for name in arguments.peers:
+            yield Task("speed", name, arguments.threads, number)
+        if arguments.scaling:
+            for threads in (1, arguments.threads):
+                yield Task("scaling", HOST, threads, number)
+    if arguments.memory:
+        yield Task("memory", SMALL, arguments.threads, 0)
 
 
-def measure(epoch: Epoch) -> dict[str, float]:
-    """Time `EPOCHS` epochs after one that warms up."""
-    for _ in epoch(0):
-        pass
-    images, cpu, wall = 0, cpu_seconds(), time.perf_counter()
-    for number in range(1, 1 + EPOCHS):
-        images += sum(epoch(number))
-    cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-    return {"images": images, "images_per_cpu_s": images / cpu, "images_per_s": images / wall}
+def opened(output: Path, described: dict[str, object]) -> dict[str, list[Run]]:
+    """Return the results so far, without the peers that were unavailable.
+
+    Raises:
+        DataError: if they are of other photographs or versions.
+    """
+    if not output.exists():
+        return {"about": described, "runs": []}  # pyright: ignore[reportReturnType]
+    report = json.loads(output.read_text(encoding="utf-8"))
+    changing = ("date", "load")
+    for key in described.keys() - changing:
+        if report["about"].get(key) != described[key]:
+            raise DataError(
+                f"{output}: has results with {key} {report['about'].get(key)!r}, and this is"
+                f" {described[key]!r}; name another file"
+            )
+    report["runs"] = [run for run in report["runs"] if "unavailable" not in run]
+    return report
 
 
-def cpu_seconds() -> float:
-    """CPU time of this process and its children so far."""
-    me = psutil.Process()
-    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
-    reaped = times[0].children_user + times[0].children_system
-    return reaped + sum(time.user + time.system for time in times)
-
-
-def machine() -> dict[str, str | int]:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    versions = {package: version(package) for package in PACKAGES}
+def about(sets: DataSets, images: Path) -> dict[str, object]:
+    """Return what the figures depend on."""
+    photographs = [path for path in images.glob("*/*") if path.is_file()]
+    linked = sum(1 for _ in (sets.folder / "train").glob("*/*"))
     return {
-        "cpu": model,
-        "threads": THREADS,
-        "date": date.today().isoformat(),
-        "python": platform.python_version(),
-        **versions,
+        **machine(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+        "photographs": len(photographs),
+        "bytes": sum(path.stat().st_size for path in photographs),
+        "links": linked // len(photographs),
     }
 
 
-def table(runs: list[dict[str, float | str]]) -> str:
-    """Medians over the rounds; wall-clock rates of a shared machine stay in the raw results."""
-    lines = ["| loader | images per CPU-second | lowest - highest | runs |", "|---|---|---|---|"]
-    for peer in dict.fromkeys(run["peer"] for run in runs):
-        rates = [float(run["images_per_cpu_s"]) for run in runs if run["peer"] == peer]
-        median = statistics.median(rates)
-        lines.append(
-            f"| {peer} | {median:.0f} | {min(rates):.0f} - {max(rates):.0f} | {len(rates)} |"
+def run(task: Task, sets: DataSets) -> Run:
+    """Do `task` in a fresh process; a peer that fails is unavailable."""
+    command = [sys.executable, "-m", "benchmarks.loader_peers.measure", task.peer, str(sets.root)]
+    command += [str(task.threads), *(["--memory"] if task.kind == "memory" else [])]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": str(root)}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
-    return "\n".join(lines)
+    except subprocess.TimeoutExpired:
+        return {"unavailable": f"did not end within {_TIMEOUT_S} s"}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return {"unavailable": lines[-1] if lines else f"exit code {done.returncode}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_words(task: Task, result: Run) -> str:
+    """Return a line for whoever waits."""
+    head = f"round {task.round}  {task.peer:34}"
+    if "unavailable" in result:
+        return f"{head} not available: {result['unavailable']}"
+    if "megabytes" in result:
+        return f"{head} MB after every 20 epochs: {result['megabytes']}"
+    images, cpu, wall = (float(result[key]) for key in ("images", "cpu_s", "wall_s"))  # pyright: ignore[reportArgumentType]
+    return f"{head} {images / cpu:7,.0f} images / CPU-second {images / wall:7,.0f} images/s"
 
 
 if __name__ == "__main__":
