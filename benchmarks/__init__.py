@@ -1,8 +1,8 @@
 """What is measured against peers and papers; never shipped, and nothing shipped imports it.
 
 - `bench_loader`, its peers in `loader_peers`: loading. `loader_tables`: docs/loader_speed.md.
-- `bench_ffcv`, `bench_write`, `write_peers`, `bench_recode`, `bench_scale`: making shards. `data_tables`: the
-  tables of docs/shards.md.
+- `bench_ffcv`, `bench_write`, `write_peers`, `bench_recode`, `bench_scale`: making shards.
+  `data_tables`: the tables of docs/shards.md.
 - `bench_model`, `model_timing`: models' speed. `model_speed_table`: docs/model_speed.md.
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
 - `plain`: each paper's architecture transcribed. `machine`: what was measured on.

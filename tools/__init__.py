@@ -5,5 +5,6 @@
   elsewhere, and several made one.
 - `validate`, `predict`: a model measured, and asked. `trained`: what is done with trained models.
 - `preview_batches`, `plot_run`, `report_run`: what a run sees, and what it did.
+- `bench_loader`: where the time of training goes; `speed`: how it is measured.
 - `cli`: what the tools' command lines share.
 """

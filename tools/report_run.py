@@ -16,6 +16,7 @@ from rich.table import Table
 
 from pipeline.errors import DataError
 from tools.cli import exits
+from trainer.record.data_wait import waiting_in_words
 
 Row = dict[str, str | int | float | None]
 
@@ -39,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         return exits.COMPLETE
     console = Console(highlight=False)
     console.print(_table(run, state))
+    if state["state"] == "complete":
+        sentence = waiting_in_words(float(state["data_wait_fraction"] or 0))
+        console.print(sentence[0].upper() + sentence[1:] + ".", soft_wrap=True)
     console.print("\n".join(_next(run, state)), soft_wrap=True)
     return exits.COMPLETE
 

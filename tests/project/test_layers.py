@@ -48,6 +48,7 @@ LEVELS = {
     "pipeline.prepare.checking": 14,
     "tools.cli": 15,
     "tools.trained": 16,
+    "tools.speed": 16,
     "tools": 17,
     "benchmarks": 18,
 }

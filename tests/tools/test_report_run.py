@@ -42,6 +42,20 @@ def test_a_complete_run_tells_its_result_and_the_next_commands(run, capsys):
     assert f"python tools/export_weights.py {run} --format hub" in told
 
 
+@pytest.mark.parametrize(
+    ("fraction", "sentences"),
+    [
+        (0.02, ("waited for data 2.0 % of the time: it is the bottleneck itself",)),
+        (0.2, ("20.0 % of the time", "1.25 times as fast", "data.threads", "bench_loader.py")),
+    ],
+)
+def test_a_complete_run_says_whether_data_held_it_up(run, capsys, fraction, sentences):
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "data_wait_fraction": fraction}))
+    told = report(capsys, run)
+    for sentence in sentences:
+        assert sentence in told
+
+
 def test_an_unfinished_run_tells_how_far_it_is_and_how_it_goes_on(run, capsys):
     rows = [
         {**STEP, "step": 10, "loss": 2.5, "grad_norm": 1.0},
