@@ -59,9 +59,13 @@ class Task(NamedTuple):
     threads: int
     round: int
 
+    def is_of(self, run: Run) -> bool:
+        """Whether `run` is this one's."""
+        return all(run[key] == value for key, value in self._asdict().items())
+
     def is_done(self, runs: list[Run]) -> bool:
-        """Whether `runs` has it."""
-        return any(all(run[key] == value for key, value in self._asdict().items()) for run in runs)
+        """Whether `runs` has it; what was unavailable is tried again."""
+        return any(self.is_of(run) and "unavailable" not in run for run in runs)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +103,8 @@ def measure_all(arguments: argparse.Namespace) -> int:
             for task in left:
                 progress.update(bar, description=task.peer)
                 result = run(task, sets)
-                report["runs"].append({**task._asdict(), **result})
+                others = [other for other in report["runs"] if not task.is_of(other)]
+                report["runs"] = [*others, {**task._asdict(), **result}]
                 write_atomically(arguments.output, (json.dumps(report, indent=1) + "\n").encode())
                 progress.console.print(in_words(task, result))
                 progress.advance(bar)
@@ -119,7 +124,7 @@ def wanted(arguments: argparse.Namespace) -> Iterator[Task]:
 
 
 def opened(output: Path, described: dict[str, object]) -> dict[str, list[Run]]:
-    """Return the results so far, without the peers that were unavailable.
+    """Return the results so far.
 
     Raises:
         DataError: if they are of other photographs or versions.
@@ -134,7 +139,6 @@ def opened(output: Path, described: dict[str, object]) -> dict[str, list[Run]]:
                 f"{output}: has results with {key} {report['about'].get(key)!r}, and this is"
                 f" {described[key]!r}; name another file"
             )
-    report["runs"] = [run for run in report["runs"] if "unavailable" not in run]
     return report
 
 

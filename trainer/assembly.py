@@ -117,7 +117,7 @@ def summarize(trainer: Trainer) -> dict[str, float | int]:
         "top5": result.top5,
         "count": result.count,
         "images_per_s": tally.images_per_s,
-        "data_wait_fraction": tally.wait_s / tally.train_s if tally.train_s else 0.0,
+        "data_wait_fraction": tally.wait_fraction,
         "steps": trainer.progress.step,
         "epochs": trainer.progress.epoch,
         "wall_s": tally.wall_s,

@@ -25,6 +25,7 @@ from trainer.optimization.schedule import lr_at
 from trainer.process.data_clock import DataClock
 from trainer.process.world import on_main
 from trainer.record import checkpoint
+from trainer.record.data_wait import waiting_in_words
 from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally
 from trainer.zero_state import TrainingState, gather_state, scatter_moments, scatter_weights
 
@@ -96,6 +97,8 @@ class Trainer:
                 return early
         if self.result is None and not self._evaluate():
             return Outcome.STOPPED
+        waited = waiting_in_words(self.tally.wait_fraction)
+        self._job.emit(Note(step=self.progress.step, text=waited))
         on_main(self._raise_log_failure)
         return Outcome.COMPLETE
 

@@ -99,10 +99,34 @@ class BatchTransform:
         self._noise = self._noise.to(device)
 
     def _erase(self, pixels: Tensor, key: DrawKey) -> Tensor:
-        """Erase box after box: later ones lie over earlier ones."""
-        size = pixels.shape[1]
-        boxes = erase_boxes(self._config, **key, size=size)
+        """Erase boxes: later ones of an image lie over earlier ones."""
+        boxes = erase_boxes(self._config, **key, size=pixels.shape[1])
         content = self._content(key, boxes.shape[1])
+        if pixels.device.type == "cpu":
+            return self._erase_one_by_one(pixels, boxes, content)
+        return self._erase_at_once(pixels, boxes, content)
+
+    def _erase_one_by_one(
+        self, pixels: Tensor, boxes: NDArray[np.int64], content: NDArray[np.generic]
+    ) -> Tensor:
+        """Touch nothing but what is erased."""
+        size = pixels.shape[1]
+        for row, number in zip(*np.nonzero(boxes[..., 2]), strict=True):
+            top, left, height, width = boxes[row, number].tolist()
+            place = slice(top, top + height), slice(3 * left, 3 * (left + width))
+            if self._config.erase_mode == "pixel":
+                start = int(content[row, number])
+                values = self._noise[start : start + 3 * size**2].view(size, -1)[place]
+            else:
+                values = torch.from_numpy(content[row, number]).repeat(width)
+            pixels[row][place] = values
+        return pixels
+
+    def _erase_at_once(
+        self, pixels: Tensor, boxes: NDArray[np.int64], content: NDArray[np.generic]
+    ) -> Tensor:
+        """Erase the first boxes of all images, then the second ones: few launches on a GPU."""
+        size = pixels.shape[1]
         for number in range(boxes.shape[1]):
             hit = np.flatnonzero(boxes[:, number, 2])
             rows, erased, values = (

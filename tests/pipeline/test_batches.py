@@ -197,6 +197,17 @@ def test_erased_boxes_hold_noise_and_the_rest_is_untouched():
 
 
 @pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
+def test_a_gpu_erases_as_a_cpu_does(mode, monkeypatch):
+    """Its form runs on a CPU too: for all images at once."""
+    options = {"erase": 0.7, "erase_mode": mode, "erase_max_count": 3}
+    on_cpu, _ = transform(**options).train(make_batch(64), EPOCH)
+    monkeypatch.setattr(BatchTransform, "_erase_one_by_one", BatchTransform._erase_at_once)
+    on_gpu, _ = transform(**options).train(make_batch(64), EPOCH)
+    assert torch.equal(on_cpu, on_gpu)
+    assert not torch.equal(on_cpu, transform().evaluate(make_batch(64)))
+
+
+@pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
 def test_several_boxes_are_erased_one_over_the_other(mode):
     batch = make_batch(64)
     options = {"erase": 0.7, "erase_mode": mode, "erase_min_count": 2, "erase_max_count": 5}

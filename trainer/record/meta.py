@@ -65,6 +65,11 @@ class Tally:
         """Training throughput."""
         return self.images / self.train_s if self.train_s else 0.0
 
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the training time spent on waiting for data."""
+        return self.wait_s / self.train_s if self.train_s else 0.0
+
     def since(self, earlier: "Tally") -> "Tally":
         """The difference to an earlier tally of the same run."""
         names = ("images", "train_s", "wait_s", "wall_s")
