@@ -11,7 +11,8 @@ otherwise, with as many threads or worker processes as there are cores, in a pro
 rounds are interleaved. What is compared is images per second of CPU time of the whole tree of
 processes, since machines are shared.
 
-FILE holds every finished run; the same command goes on where it was interrupted.
+FILE holds every finished run; the same command goes on where it was interrupted. SPDL is not in
+the environment: `pip install --no-deps --target DIR spdl-core` and PYTHONPATH=DIR add it.
 """
 
 import argparse
@@ -159,8 +160,9 @@ def run(task: Task, sets: DataSets) -> Run:
     """Do `task` in a fresh process; a peer that fails is unavailable."""
     command = [sys.executable, "-m", "benchmarks.loader_peers.measure", task.peer, str(sets.root)]
     command += [str(task.threads), *(["--memory"] if task.kind == "memory" else [])]
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": str(root)}
+    # What is not in the environment, such as SPDL, may lie elsewhere on the path.
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
     try:
         done = subprocess.run(
             command,
