@@ -101,7 +101,7 @@ def measure(recipe: Recipe, seconds: float, begins: Callable[[str], None]) -> Me
             grad_checkpointing=recipe.model.grad_checkpointing,
             arguments=recipe.model.args,
         )
-        take_input(model, recipe.data)
+        take_input(model, recipe)
         bench = Bench(
             recipe=recipe,
             source=source,
