@@ -1,6 +1,7 @@
 """What a run leaves on disk.
 
 - `run_folder`: whose folder it is, and what lies in it.
+- `bad_samples`: the list of images that gray ones replaced.
 - `checkpoint`: written, found, read. `meta`: what one says beside the tensors.
 - `exit_file`: how its last process ended.
 """
