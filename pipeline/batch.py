@@ -6,7 +6,7 @@ erasing, mixing) happens once, on the accelerator, in `pipeline.augment.batches`
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +46,24 @@ class Placement:
     world_size: int = 1
     local_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class BadSample(NamedTuple):
+    """An image that could not be read or decoded, and that a gray one stood in for.
+
+    Attributes:
+        sample: its index in the source.
+        key: its name there.
+        file: where it lies.
+        reason: what is wrong, in words.
+        epoch: in which it was to be used; 0 in evaluation.
+    """
+
+    sample: int
+    key: str
+    file: str
+    reason: str
+    epoch: int
 
 
 class Loader(Protocol):

@@ -92,6 +92,11 @@ class DataConfig:
     """Shards shuffled together; 0 shuffles the whole data set, which random access allows."""
     on_error: Literal["raise", "replace"] = "raise"
     """An unreadable image ends the run, or is replaced by a gray one that counts as noted."""
+    max_bad_samples: int = 1000
+    """Replaced images above which a rank ends the run, since not single images are bad then."""
+    timeout_s: float = 600.0
+    """Seconds after which storage that has not delivered an image ends the run: a disk or server
+    that hangs. A shard from a URL has to arrive within them."""
     crop: CropConfig = field(default_factory=CropConfig)
     mean: tuple[float, float, float] | None = None
     """Subtracted from pixels in 0..1; None: the model's own, as for the three below."""
@@ -114,6 +119,16 @@ class DataConfig:
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be > 0, got {list(self.std)}")
         check_crop_pct(self.crop_pct)
+        refuse_idle(
+            self,
+            ("max_bad_samples",),
+            where=self.on_error == "replace",
+            needs="on_error 'replace'",
+        )
+        if self.max_bad_samples < 0:
+            raise ValueError(f"max_bad_samples must be >= 0, got {self.max_bad_samples}")
+        if self.timeout_s <= 0:
+            raise ValueError(f"timeout_s must be > 0 seconds, got {self.timeout_s}")
         if self.threads < 0:
             raise ValueError(f"threads must be >= 0 (0: share the cores), got {self.threads}")
         if self.window < 0:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from pipeline.config import DataConfig, InputSpec
 from pipeline.errors import DataError
 from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
+from pipeline.loaders.bad_images import Report
 from pipeline.loaders.build import build_loader
 from trainer.batch_plan import BatchPlan
 from trainer.distillation import build_criterion
@@ -35,6 +37,7 @@ from trainer.process.watchdog import Watchdog
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import Recipe
 from trainer.record import checkpoint
+from trainer.record.bad_samples import BadSampleList
 from trainer.record.meta import Meta
 from trainer.record.run_folder import RunFolder
 from trainer.yaml_config import ConfigError
@@ -139,11 +142,13 @@ def _assemble(
     check_trainable(model, recipe, world.device)
     spec = input_spec(model)
     description = _description(recipe, model, sources[0].classes)
-    specs = (spec, spec_of(description.input))
-    train, evaluation = (
-        stack.enter_context(closing(_loader(source, recipe, plan, world, spec, training=training)))
-        for source, spec, training in zip(sources, specs, (True, False), strict=True)
-    )
+    bad = BadSampleList(folder.path, rank=world.rank)
+    load = partial(_loader, recipe, plan, world)
+    train = load(sources[0], spec, partial(bad.add, "train"), training=True)
+    stack.enter_context(closing(train))
+    evaluation_spec = spec_of(description.input)
+    evaluation = load(sources[1], evaluation_spec, partial(bad.add, "val"), training=False)
+    stack.enter_context(closing(evaluation))
     on_main(lambda: folder.claim(recipe))
     latest, damaged = on_main(lambda: checkpoint.find_latest(folder.checkpoints))
     meta = checkpoint.read_meta(latest) if latest else None
@@ -242,11 +247,12 @@ def _description(recipe: Recipe, model: nn.Module, classes: tuple[str, ...]) -> 
 
 
 def _loader(
-    source: Source,
     recipe: Recipe,
     plan: BatchPlan,
     world: World,
+    source: Source,
     spec: InputSpec,
+    report: Report,
     *,
     training: bool,
 ) -> Loader:
@@ -266,6 +272,7 @@ def _loader(
         placement=placement,
         seed=recipe.run.seed,
         training=training,
+        report=report,
     )
 
 

@@ -212,6 +212,8 @@ RESULT_FREE_FIELDS = (
     ("data", "cache_dir"),
     ("data", "cache_gb"),
     ("data", "threads"),
+    ("data", "max_bad_samples"),
+    ("data", "timeout_s"),
     ("batch", "per_gpu"),
     ("batch", "evaluation"),
     ("model", "grad_checkpointing"),

@@ -1,4 +1,4 @@
-"""FFCV files (`.beton`) read at random: any sample by index, as a view into the mapped file.
+"""FFCV files (`.beton`) read at random: any sample by index.
 
 FFCV is not needed. The format has no names, for samples or for classes; those that
 tools/make_shards.py writes have them, and checksums, in an index beside the file. In a file made by
@@ -19,13 +19,14 @@ from pipeline.formats.ffcv_tables import FfcvTables, read_tables
 from pipeline.formats.index import Index, read_index
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.source import MAX_CLASSES, Sample
+from pipeline.storage.bounded_file import BoundedFile
 
 _KEY_DIGITS = 9
 """Of a file without names; more comes from damage, and would fill the memory with numbers."""
 
 
 class FfcvSource:
-    """An FFCV file as a `Source`. Pickles as its path: another process maps the file anew."""
+    """An FFCV file as a `Source`. Pickles as its path: another process opens the file anew."""
 
     def __init__(self, path: Path, classes: Sequence[str] | None = None) -> None:
         """Open the file, and its index if there is one.
@@ -53,7 +54,7 @@ class FfcvSource:
             self._crc32 = index.column("crc32") if index.has_checksums else None
         self._order = order
         self._tables = tables.take(order)
-        self._content = np.memmap(path, np.uint8, mode="r")
+        self._file = BoundedFile.open(path)
 
     def __reduce__(self) -> tuple[partial["FfcvSource"], tuple[Path]]:
         return partial(type(self), classes=self._given_classes), (self._path,)
@@ -102,8 +103,12 @@ class FfcvSource:
         return len(self._order)
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
-        """Return views of the samples at `indices`: JPEG bytes, or (H, W, 3) raw pixels."""
+        """Return the samples at `indices`: JPEG bytes, or (H, W, 3) raw pixels."""
         return [self._read(int(i)) for i in indices]
+
+    def key(self, index: int) -> str:
+        """As the index or the folder has it."""
+        return self._keys[index].as_py()
 
     def describe(self, index: int) -> str:
         """File, place in it, key."""
@@ -112,8 +117,7 @@ class FfcvSource:
     def _read(self, index: int) -> Sample:
         tables = self._tables
         offset, size = int(tables.offsets[index]), int(tables.sizes[index])
-        # A plain view: slices of a memmap carry its attributes along, at five times the cost.
-        data = self._content.view(np.ndarray)[offset : offset + size]
+        data = self._file.read(offset, size)
         if self._crc32 is not None and zlib_ng.crc32(data.data) != self._crc32[index]:
             raise DataError(
                 f"{self.describe(index)}: the bytes are damaged: their checksum does not hold;"

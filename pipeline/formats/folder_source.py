@@ -54,6 +54,10 @@ class FolderSource:
         """Read the files of the samples at `indices`."""
         return [self._read(int(i)) for i in indices]
 
+    def key(self, index: int) -> str:
+        """As the index or the folder has it."""
+        return self._scan.keys[index].as_py()
+
     def describe(self, index: int) -> str:
         """Path of the file."""
         return self._scan.reader.describe(self._scan.location(index))

@@ -105,7 +105,8 @@ def read_index(folder: Path) -> Index:
     """
     path = folder / INDEX_NAME
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        with pa.OSFile(str(path)) as file:  # no map: what it loses meanwhile would end the process
+            table = pa.ipc.open_file(file.read_buffer()).read_all()
         about = json.loads((table.schema.metadata or {})[b"millstream"])
         version = about["version"]
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from pipeline.formats.shard_folder import INDEX_NAME, MANIFEST_NAME
 from pipeline.formats.shard_prefetch import ReadAhead, ShardUse
 from pipeline.formats.shard_source import ShardSource
 from pipeline.formats.source import Sample
+from pipeline.storage.bounded_file import BoundedFile
 from pipeline.storage.files import write_atomically
 from pipeline.storage.remote import RemoteFolder
 from pipeline.storage.retry import Retry
@@ -109,12 +109,12 @@ class RemoteShardSource(ShardSource):
     def _check_shards(self) -> None:
         """Sizes are checked when shards arrive."""
 
-    def _open(self, shard: int) -> int:
+    def _open(self, shard: int) -> BoundedFile:
         name = self._index.shards[shard].name
         while (descriptor := self._cache.open(name)) is None:
             if not self._fetch(shard):
                 raise _NoRoomError
-        return descriptor
+        return BoundedFile(descriptor, str(self._cache.folder / name))
 
     def _read(self, index: int) -> Sample:
         try:
@@ -165,12 +165,11 @@ class RemoteShardSource(ShardSource):
         """Return the first sample in the file at `path` whose checksum does not hold."""
         if not self._index.has_checksums:
             return None
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for index in np.flatnonzero(self._shard == shard).tolist():
-                start = int(self._offset[index])
-                content = data[start : start + int(self._length[index])]
-                if zlib_ng.crc32(content) != self._crc32[index]:
-                    return index
+        file = BoundedFile.open(path)
+        for index in np.flatnonzero(self._shard == shard).tolist():
+            content = file.read(int(self._offset[index]), int(self._length[index]))
+            if zlib_ng.crc32(content.data) != self._crc32[index]:
+                return index
         return None
 
     def _read_anew(self, index: int) -> Sample:
@@ -188,7 +187,7 @@ class RemoteShardSource(ShardSource):
     def _release(self, shards: Iterable[int]) -> None:
         with self._lock:
             for shard in shards:
-                self._maps.pop(shard, None)
+                self._files.pop(shard, None)
 
 
 @contextmanager

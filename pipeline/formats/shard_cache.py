@@ -1,7 +1,7 @@
 """A bounded folder of downloaded shards, shared by all processes of a machine.
 
-A shard in use is never removed, and one that is removed is used by nobody: who maps a shard holds a
-shared lock on the file for as long as the map lives, and removing needs the lock alone. So the
+A shard in use is never removed, and one that is removed is used by nobody: who reads a shard holds
+a shared lock on the file for as long as it is open, and removing needs the lock alone. So the
 bound holds for the disk, not only for the directory. Room is taken before a download begins.
 """
 

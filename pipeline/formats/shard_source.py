@@ -1,7 +1,5 @@
-"""WebDataset shards read at random: any sample by index, as a view into a memory-mapped tar."""
+"""WebDataset shards read at random: any sample by index."""
 
-import mmap
-import os
 import resource
 import threading
 from collections.abc import Sequence
@@ -15,13 +13,14 @@ from pipeline.errors import DataError
 from pipeline.formats.index import read_index
 from pipeline.formats.shard_folder import INDEX_NAME
 from pipeline.formats.source import Sample
+from pipeline.storage.bounded_file import BoundedFile
 from pipeline.storage.tar_reader import member_name
 
 
 class ShardSource:
     """A folder of shards with its index as a `Source`.
 
-    Pickles as its path: another process maps the files anew.
+    Pickles as its path: another process opens the files anew.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,8 +37,8 @@ class ShardSource:
         self._label, self._width, self._height = map(column, ("label", "width", "height"))
         self._crc32 = column("crc32")
         self._keys = self._index.table.column("key").chunk(0)
-        self._maps: dict[int, NDArray[np.uint8]] = {}
-        self._max_maps = _allow_open_files(len(self._index.shards))
+        self._files: dict[int, BoundedFile] = {}
+        self._max_files = _allow_open_files(len(self._index.shards))
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["ShardSource"], tuple[object, ...]]:
@@ -69,8 +68,12 @@ class ShardSource:
         return len(self._shard)
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
-        """Return views of the samples at `indices`, each checked against its checksum."""
+        """Return the samples at `indices`, each checked against its checksum."""
         return [self._read(int(i)) for i in indices]
+
+    def key(self, index: int) -> str:
+        """As the index or the folder has it."""
+        return self._keys[index].as_py()
 
     def describe(self, index: int) -> str:
         """Shard, key and offset."""
@@ -79,8 +82,8 @@ class ShardSource:
 
     def _read(self, index: int) -> Sample:
         offset, length = int(self._offset[index]), int(self._length[index])
-        shard = self._mapped(int(self._shard[index]))
-        data = shard[offset : offset + length]
+        shard = self._file(int(self._shard[index]))
+        data = shard.read(offset, length)
         if self._index.has_checksums and zlib_ng.crc32(data.data) != self._crc32[index]:
             raise DataError(f"{self.describe(index)}: {self._what_is_wrong(index, shard)}")
         return self._sample(index, data)
@@ -94,9 +97,9 @@ class ShardSource:
             height=int(self._height[index]),
         )
 
-    def _what_is_wrong(self, index: int, shard: NDArray[np.uint8]) -> str:
+    def _what_is_wrong(self, index: int, shard: BoundedFile) -> str:
         """Tell damaged bytes from an index that was made for another shard."""
-        name = member_name(shard, int(self._offset[index]))
+        name = member_name(shard.descriptor, int(self._offset[index]))
         key = self._keys[index].as_py()
         if name.rpartition(".")[0] != key:
             return f"the index does not fit the shard: the tar has {name!r} there"
@@ -105,27 +108,18 @@ class ShardSource:
             " tools/check_data.py --repair SOURCE makes the shard again"
         )
 
-    def _mapped(self, shard: int) -> NDArray[np.uint8]:
-        mapped = self._maps.get(shard)
-        if mapped is not None:
-            return mapped
-        descriptor = self._open(shard)
-        try:
-            content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
+    def _file(self, shard: int) -> BoundedFile:
+        file = self._files.get(shard)
+        if file is not None:
+            return file
+        file = self._open(shard)
         with self._lock:
-            if len(self._maps) >= self._max_maps:
-                self._maps.pop(next(iter(self._maps)))  # views in use keep their map alive
-            return self._maps.setdefault(shard, np.frombuffer(content, np.uint8))
+            if len(self._files) >= self._max_files:
+                self._files.pop(next(iter(self._files)))  # who reads it keeps it open
+            return self._files.setdefault(shard, file)
 
-    def _open(self, shard: int) -> int:
-        """Return a descriptor of the shard's file."""
-        path = self._folder / self._index.shards[shard].name
-        try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    def _open(self, shard: int) -> BoundedFile:
+        return BoundedFile.open(self._folder / self._index.shards[shard].name)
 
     def _check_shards(self) -> None:
         for shard in self._index.shards:
@@ -145,7 +139,7 @@ class ShardSource:
 
 
 def _allow_open_files(wanted: int) -> int:
-    """Return how many maps, each of which holds a file open, may be kept; up to half the limit.
+    """Return how many files may be kept open; up to half the limit.
 
     The limit is often 1024, which ImageNet in 1,281 shards exceeds: it is raised where that helps.
     """

@@ -20,7 +20,7 @@ class Sample(NamedTuple):
     Attributes:
         key: unique name within the source.
         data: uint8; one-dimensional if encoded (JPEG, PNG, ...), (H, W, 3) if raw RGB pixels.
-            A view where possible: never write to it.
+            Never write to it: it may be a view.
         label: class index.
         width: of the image in pixels, as stored (EXIF orientation is not applied).
         height: likewise.
@@ -72,6 +72,10 @@ class Source(Protocol):
         Raises:
             DataError: naming file and key, if a sample cannot be read.
         """
+        ...
+
+    def key(self, index: int) -> str:
+        """Name of sample `index`; known even if it cannot be read."""
         ...
 
     def describe(self, index: int) -> str:

@@ -2,6 +2,7 @@
 
 - `build`: the loader that a recipe asks for.
 - `encoded`: which samples a batch holds, read ahead, with their crops drawn, for all loaders alike.
+- `storage_threads`: threads that storage may keep for ever. `bad_images`: said and counted.
 - `look_ahead`: work begun ahead of its use, for everything that reads or decodes.
 - `draw_records`: what was drawn for a sample, as an object for people and programs.
 - `regions`: which part of each image becomes the model's input.

@@ -11,6 +11,7 @@ from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Loader, Placement
 from pipeline.config import DataConfig, InputSpec
 from pipeline.formats.source import Source
+from pipeline.loaders.bad_images import Report
 from pipeline.loaders.encoded import EncodedBatches
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def build_loader(
     seed: int,
     training: bool,
     chosen: NDArray[np.int64] | None = None,
+    report: Report | None = None,
 ) -> Loader:
     """Build the loader that `data` asks for.
 
@@ -44,6 +46,7 @@ def build_loader(
             crop their centres and pad the last batch.
         chosen: draws (`order.sample_of`) that make up every epoch, in their order, to look at them;
             by default all samples, in the epoch's order.
+        report: is told of each image that a gray one replaces, each time.
 
     Raises:
         ValueError: if the training set has fewer samples than one optimizer step, or if the loader
@@ -60,6 +63,7 @@ def build_loader(
         seed=seed,
         training=training,
         chosen=chosen,
+        report=report,
     )
     loader = choose(data, placement.device)
     if loader == "host":

@@ -91,7 +91,7 @@ class DaliLoader:
                 images = decoded_or_error
                 if isinstance(images, RuntimeError):
                     images = self._decode_one_by_one(batch, images)
-                self.replaced += batch.replaced
+                self.replaced += self._batches.note_unread(batch)
                 yield Batch(
                     images=images.permute(0, 3, 1, 2),
                     labels=send(batch.labels, self._device),

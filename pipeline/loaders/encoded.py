@@ -4,12 +4,14 @@ All that a loader promises about order, elasticity, length, coverage and unreada
 here, once; the loaders only turn encoded images into pixels.
 """
 
-import logging
+import math
 import os
+import time
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,9 @@ from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.counter import DrawKey
 from pipeline.errors import DataError
 from pipeline.formats.source import FollowsOrder, Sample, Source
+from pipeline.loaders.bad_images import BadImages, Report
 from pipeline.loaders.look_ahead import look_ahead
+from pipeline.loaders.storage_threads import StorageThreads
 from pipeline.order import (
     NO_SAMPLE,
     epoch_order,
@@ -31,8 +35,6 @@ from pipeline.order import (
     repeated,
     sample_of,
 )
-
-_log = logging.getLogger(__name__)
 
 _READ_AHEAD = 4
 """Batches being read, each by a thread of its own, so that slow storage has requests queued."""
@@ -51,8 +53,9 @@ class EncodedBatch:
         size: height and width that the images are to have.
         crops: None in evaluation.
         operations: what is done to each image after its crop; None in evaluation.
-        replaced: how many samples could not be read and are gray instead.
+        unread: why a sample could not be read and is gray instead, by position.
         error: why nothing could be read; all samples are padding then.
+        epoch: that the batch belongs to.
     """
 
     draws: NDArray[np.int64]
@@ -60,8 +63,9 @@ class EncodedBatch:
     size: int
     crops: Crops | None = None
     operations: ImageDraws | None = None
-    replaced: int = 0
+    unread: dict[int, str] = field(default_factory=dict)
     error: DataError | None = None
+    epoch: int = 0
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -78,6 +82,19 @@ class EncodedBatch:
             None if self.crops is None else self.crops.rows(only),
             None if self.operations is None else self.operations.rows(only),
         )
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How far a thread is with a batch: the sample that it waits for, and since when."""
+
+    epoch: int
+    draws: NDArray[np.int64]
+    sample: int
+    since: float = math.inf
+
+    def begin(self, sample: int) -> None:
+        self.sample, self.since = sample, time.monotonic()
 
 
 class EncodedBatches:
@@ -104,6 +121,7 @@ class EncodedBatches:
         seed: int,
         training: bool,
         chosen: NDArray[np.int64] | None = None,
+        report: Report | None = None,
     ) -> None:
         """Take the arguments of `build_loader`."""
         self.source = source
@@ -130,7 +148,9 @@ class EncodedBatches:
         self._placement = placement
         self._seed = seed
         self._training = training
-        self._pool = ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="read-ahead")
+        self._bad = BadImages(source, data, report)
+        self._threads = StorageThreads(_READ_AHEAD)
+        self._stall: DataError | None = None
 
     @property
     def threads(self) -> int:
@@ -166,25 +186,24 @@ class EncodedBatches:
             reasons: what is wrong, by position in the batch.
 
         Raises:
-            DataError: naming them, unless they are to be replaced.
+            DataError: naming them, unless they are to be replaced, or if they are too many.
         """
-        lines = [
-            f"{self.source.describe(int(sample_of(batch.draws)[position]))}"
-            f" (key {batch.samples[position].key}): cannot be decoded: {reason}"
-            for position, reason in reasons.items()
-        ]
-        if reasons and self.data.on_error == "raise":
-            raise DataError(
-                "; ".join(lines) + ". Repair or remove what is named, or set data.on_error to"
-                " 'replace', which puts gray images in such places"
-            )
-        for line in lines:
-            _log.warning("%s; a gray image takes its place", line)
-        return len(reasons)
+        samples = sample_of(batch.draws)
+        reasons = {place: f"cannot be decoded: {why}" for place, why in reasons.items()}
+        self._bad.refuse(samples, reasons)
+        return self._bad.note(samples, reasons, epoch=batch.epoch)
+
+    def note_unread(self, batch: EncodedBatch) -> int:
+        """Report what could not be read; return how many gray images replace it.
+
+        Raises:
+            DataError: if there are too many of them.
+        """
+        return self._bad.note(sample_of(batch.draws), batch.unread, epoch=batch.epoch)
 
     def close(self) -> None:
-        """End the reading threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """End the reading threads; those that storage does not answer are left behind."""
+        self._threads.close(wait=self._stall is None)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._chosen is not None:
@@ -204,41 +223,58 @@ class EncodedBatches:
     def _read_ahead(
         self, epoch: int, blocks: Iterable[NDArray[np.int64]], order: NDArray[np.int64]
     ) -> Generator[EncodedBatch]:
-        begun = (((), [self._pool.submit(self._read, epoch, draws)]) for draws in blocks)
-        with _following(self.source, order), closing(look_ahead(begun, _READ_AHEAD)) as read:
+        begun = (self._begin(epoch, draws) for draws in blocks)
+        reading = look_ahead(begun, _READ_AHEAD, self._waited_for)
+        with _following(self.source, order), closing(reading) as read:
             for _, (batch,) in read:
                 yield batch
 
-    def _read(self, epoch: int, draws: NDArray[np.int64]) -> EncodedBatch:
-        wanted = sample_of(draws[draws != NO_SAMPLE])
-        samples, replaced, error = [], 0, None
-        try:
-            samples = self.source.read_many(wanted)
-        except DataError as unreadable:
-            if self.data.on_error == "raise":
-                error = unreadable
+    def _begin(
+        self, epoch: int, draws: NDArray[np.int64]
+    ) -> tuple[_Reading, list[Future[EncodedBatch]]]:
+        at = _Reading(epoch, draws, int(sample_of(draws)[0]))
+        return at, [self._threads.submit(partial(self._read, at))]
+
+    def _waited_for(self, at: _Reading, future: Future[EncodedBatch]) -> EncodedBatch:
+        """Return the batch that is read, or one with an error when storage does not answer."""
+        asked = time.monotonic()
+        while not future.done() and self._stall is None:
+            begun = asked if at.since == math.inf else at.since
+            left = begun + self.data.timeout_s - time.monotonic()
+            if left > 0:
+                wait([future], timeout=left)
             else:
-                samples, replaced = self._read_one_by_one(wanted)
-        samples += [_PADDING] * (len(draws) - len(samples))
+                self._stall = DataError(
+                    f"{self.source.describe(at.sample)}: the disk or server has not delivered this"
+                    f" image for {self.data.timeout_s:g} s; see whether it works, or raise"
+                    " data.timeout_s if it is only slow"
+                )
+        return future.result() if future.done() else replace(self._batch(at, []), error=self._stall)
+
+    def _read(self, at: _Reading) -> EncodedBatch:
+        samples, unread = list[Sample](), dict[int, str]()
+        for place, index in enumerate(sample_of(at.draws[at.draws != NO_SAMPLE]).tolist()):
+            at.begin(index)
+            try:
+                samples += self.source.read_many([index])
+            except DataError as error:
+                if self.data.on_error == "raise":
+                    return replace(self._batch(at, []), error=error)
+                unread[place] = str(error)
+                samples.append(_PADDING._replace(label=int(self.source.labels[index])))
+        return replace(self._batch(at, samples), unread=unread)
+
+    def _batch(self, at: _Reading, samples: Sequence[Sample]) -> EncodedBatch:
+        """Return the batch of `samples`, padded, with what is drawn for it."""
+        epoch, draws = at.epoch, at.draws
+        padded = [*samples, *[_PADDING] * (len(draws) - len(samples))]
         if not self._training:
-            return EncodedBatch(draws, samples, self._spec.size, replaced=replaced, error=error)
+            return EncodedBatch(draws, padded, self._spec.size, epoch=epoch)
         size = self._augment.size_at(epoch, self._spec.size)
         key: DrawKey = {"seed": self._seed, "epoch": epoch, "samples": draws}
-        cropped = crops_of(samples, self.data.crop, key)
+        cropped = crops_of(padded, self.data.crop, key)
         operations = image_draws(self.augmentation, **key, size=size)
-        return EncodedBatch(draws, samples, size, cropped, operations, replaced, error)
-
-    def _read_one_by_one(self, indices: NDArray[np.int64]) -> tuple[list[Sample], int]:
-        """Return samples, gray where one cannot be read, and how many are gray."""
-        samples = [self._read_or_replace(int(index)) for index in indices]
-        return samples, sum(sample.data is _PADDING.data for sample in samples)
-
-    def _read_or_replace(self, index: int) -> Sample:
-        try:
-            return self.source.read_many([index])[0]
-        except DataError as error:
-            _log.warning("%s; a gray image takes its place", error)
-            return _PADDING._replace(label=int(self.source.labels[index]))
+        return EncodedBatch(draws, padded, size, cropped, operations, epoch=epoch)
 
 
 def training_order(

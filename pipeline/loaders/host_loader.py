@@ -188,7 +188,8 @@ class HostLoader:
     def _collect(self, batch: EncodedBatch, images: Tensor, reasons: dict[int, str]) -> Batch:
         if batch.error is not None:
             raise batch.error
-        self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
+        self.replaced += self._batches.note_unread(batch)
+        self.replaced += self._batches.replace_or_raise(batch, reasons)
         return Batch(
             images=images.to(self._device, non_blocking=True).permute(0, 3, 1, 2),
             labels=send(batch.labels, self._device),

@@ -102,7 +102,8 @@ class ReferenceLoader:
         if batch.error is not None:
             raise batch.error
         reasons = {place: image for place, image in enumerate(results) if isinstance(image, str)}
-        self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
+        self.replaced += self._batches.note_unread(batch)
+        self.replaced += self._batches.replace_or_raise(batch, reasons)
         gray = np.full((batch.size, batch.size, 3), GRAY, np.uint8)
         images = np.stack([gray if isinstance(image, str) else image for image in results])
         return Batch(

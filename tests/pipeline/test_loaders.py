@@ -62,6 +62,9 @@ class MemorySource:
                 raise DataError(f"{self.describe(index)}: lost")
         return [self.samples[index] for index in indices]
 
+    def key(self, index):
+        return f"key {index}"
+
     def describe(self, index):
         return f"memory, place {index}"
 

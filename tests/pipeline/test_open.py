@@ -106,7 +106,7 @@ def test_threads_read_the_same_samples(shards):
 def test_few_open_files_are_enough(shards, monkeypatch):
     source = open_source(shards)
     assert isinstance(source, ShardSource)
-    monkeypatch.setattr(source, "_max_maps", 2)
+    monkeypatch.setattr(source, "_max_files", 2)
     order = np.random.default_rng(0).permutation(len(source))
     for i, sample in zip(order, source.read_many(order), strict=True):
         assert sample.key == open_source(shards).read_many([i])[0].key
