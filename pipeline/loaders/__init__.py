@@ -4,6 +4,7 @@
 - `encoded`: which samples a batch holds, read ahead, with their crops drawn, for all loaders alike.
 - `look_ahead`: work begun ahead of its use, for everything that reads or decodes.
 - `draw_records`: what was drawn for a sample, as an object for people and programs.
+- `token_targets`: labels of the tokens of a batch, from a file of maps.
 - `regions`: which part of each image becomes the model's input.
 - `host_loader`: decoded and augmented by the native extension, on the host's cores.
 - `dali_loader`: by a DALI graph. `reference_loader`: by PIL, the oracle.

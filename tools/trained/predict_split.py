@@ -18,7 +18,8 @@ from pipeline.augment.batches import BatchTransform
 from pipeline.augment.config import AugmentConfig
 from pipeline.batch import IGNORE_LABEL, Loader, Placement
 from pipeline.config import DataConfig, InputSpec
-from pipeline.formats.source import FollowsOrder, Sample, Source
+from pipeline.formats.observed_source import ObservedSource
+from pipeline.formats.source import Source
 from pipeline.loaders.build import build_loader
 from tools.trained.classes import ClassMap
 from trainer.process.world import World
@@ -74,7 +75,8 @@ def predict_split(
         DataError: if an image cannot be read; it names it.
     """
     model = model.to(world.device).to(memory_format=torch.channels_last)
-    remembering = _KeysRemembered(source)
+    seen: dict[int, str] = {}
+    remembering = ObservedSource(source, lambda index, sample: seen.update({index: sample.key}))
     loader = build_loader(
         remembering,
         data=DataConfig(loader=setting.loader),
@@ -94,7 +96,7 @@ def predict_split(
     with closing(loader):
         rows = list(_rows(model, loader, spec, classes, setting, advance))
     mine = [torch.cat(column).cpu().numpy() for column in zip(*rows, strict=True)]
-    keys = [remembering.keys[int(index)] for index in mine[0]]
+    keys = [seen[int(index)] for index in mine[0]]
     parts: list[object] = [None] * world.world_size
     dist.gather_object((keys, mine), parts if world.is_main else None)
     return _joined(parts, len(source)) if world.is_main else None
@@ -164,32 +166,3 @@ def _joined(parts: Sequence[object], count: int) -> Predictions:
         probabilities=probabilities[order].astype(np.float32),
         losses=losses[order].astype(np.float32),
     )
-
-
-class _KeysRemembered:
-    """A source that remembers the keys of what was read; loaders hand on indices only."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.keys: dict[int, str] = {}
-        self.classes = source.classes
-        self.labels = source.labels
-        self.shard_sizes = source.shard_sizes
-        self.storage_order = source.storage_order
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
-        samples = self._source.read_many(indices)
-        pairs = zip(indices, samples, strict=True)
-        self.keys.update((int(index), sample.key) for index, sample in pairs)
-        return samples
-
-    def describe(self, index: int) -> str:
-        return self._source.describe(index)
-
-    def following(self, order: NDArray[np.int64]) -> AbstractContextManager[None]:
-        if isinstance(self._source, FollowsOrder):
-            return self._source.following(order)
-        return nullcontext()
