@@ -48,6 +48,7 @@ class Stream(IntEnum):
     ERASE_COUNT = 24
     ERASE_MORE = 25
     ERASE_COLOR = 26
+    MIX_TOKEN = 27
 
 
 class DrawKey(TypedDict):

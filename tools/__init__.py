@@ -1,6 +1,7 @@
 """One verb a file: what is done from a command line.
 
 - `make_shards`, `make_folders`, `make_digits`: data made. `check_data`: data checked and mended.
+  `make_token_labels`: maps of labels that go with a split.
 - `convert_checkpoint`, `export_weights`, `average_checkpoints`: weights from elsewhere, for
   elsewhere, and several made one.
 - `validate`, `predict`: a model measured, and asked. `trained`: what is done with trained models.

@@ -23,6 +23,7 @@ from pipeline.formats.open import open_split
 from pipeline.formats.source import Source
 from pipeline.loaders.bad_images import Report
 from pipeline.loaders.build import build_loader
+from pipeline.loaders.token_targets import TokenLabels
 from trainer.batch_plan import BatchPlan
 from trainer.distillation import build_criterion
 from trainer.engine import Engine, allow_tf32, check_trainable
@@ -31,6 +32,7 @@ from trainer.initial_weights import load_weights
 from trainer.input_spec import evaluation_input, input_spec, spec_of, take_input
 from trainer.job import Job, Outcome
 from trainer.loop import Trainer
+from trainer.optimization.objective import build_objective, open_token_labels
 from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.watchdog import Watchdog
@@ -144,7 +146,9 @@ def _assemble(
     description = _description(recipe, model, sources[0].classes)
     bad = BadSampleList(folder.path, rank=world.rank)
     load = partial(_loader, recipe, plan, world)
-    train = load(sources[0], spec, partial(bad.add, "train"), training=True)
+    labels = open_token_labels(recipe, sources[0])
+    read = labels.source if labels else sources[0]
+    train = load(read, spec, partial(bad.add, "train"), training=True)
     stack.enter_context(closing(train))
     evaluation_spec = spec_of(description.input)
     evaluation = load(sources[1], evaluation_spec, partial(bad.add, "val"), training=False)
@@ -163,8 +167,19 @@ def _assemble(
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
+    num_classes = _num_classes(recipe, sources)
     transform = BatchTransform(
-        recipe.augment, spec=spec, num_classes=_num_classes(recipe, sources), seed=recipe.run.seed
+        recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed
+    )
+    criterion = build_criterion(recipe, spec=spec, num_classes=num_classes, device=world.device)
+    objective = build_objective(
+        recipe,
+        model,
+        transform=transform,
+        criterion=criterion,
+        labels=labels,
+        spec=spec,
+        num_classes=num_classes,
     )
     job = Job(
         recipe=recipe,
@@ -172,15 +187,13 @@ def _assemble(
         train=train,
         evaluation=evaluation,
         transform=transform,
-        criterion=build_criterion(
-            recipe, spec=spec, num_classes=_num_classes(recipe, sources), device=world.device
-        ),
+        objective=objective,
         emit=emit,
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),
         watchdog=watchdog,
         checkpoints=folder.checkpoints,
-        data_fingerprint=_data_fingerprint(sources[0]),
+        data_fingerprint=_data_fingerprint(sources[0], labels),
         environment=_environment(recipe, world),
         description=description,
     )
@@ -296,8 +309,9 @@ def _log_of_run(
     return Fanout([console, jsonl, board], stop.fail), jsonl.mark
 
 
-def _data_fingerprint(source: Source) -> str:
-    text = "\n".join([str(len(source)), *source.classes])
+def _data_fingerprint(source: Source, labels: TokenLabels | None) -> str:
+    maps = [labels.file.fingerprint] if labels else []
+    text = "\n".join([str(len(source)), *source.classes, *maps])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

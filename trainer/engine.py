@@ -5,7 +5,7 @@ their usual memory format, because DeepSpeed's start-up cannot view channels-las
 channels-last keep the activations so all the same.
 """
 
-from typing import Protocol, cast
+from typing import Protocol, cast, overload
 
 import deepspeed
 import torch
@@ -165,9 +165,23 @@ class Engine:
         self.average_buffers()
         self.deepspeed.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of (B, 3, H, W) float32 images, under the recipe's precision."""
-        return self.deepspeed(images.half() if self._half else images)
+    @overload
+    def forward(self, images: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, images: Tensor, mixed: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, images: Tensor, mixed: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits of (B, 3, H, W) float32 images, under the recipe's precision.
+
+        With `mixed`, which only models that classify tokens take, the tokens' logits too.
+        """
+        images = images.half() if self._half else images
+        return self.deepspeed(images) if mixed is None else self.deepspeed(images, mixed=mixed)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients of one micro-batch; `loss` is its mean."""

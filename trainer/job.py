@@ -15,6 +15,7 @@ from trainer.events import Event, LogMark
 from trainer.process.signals import StopAgreement
 from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
+from trainer.record.meta import RunProgress
 
 
 class TrainingError(RuntimeError):
@@ -43,6 +44,24 @@ class Transform(Protocol):
         ...
 
 
+class Forward(Protocol):
+    """A model's forward pass."""
+
+    def __call__(
+        self, images: Tensor, mixed: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (B, K) of (B, 3, H, W); with `mixed`, as `models.lvvit` says, tokens' too."""
+        ...
+
+
+class Objective(Protocol):
+    """What is made smaller."""
+
+    def __call__(self, forward: Forward, batch: Batch, progress: RunProgress) -> Tensor:
+        """The loss of a micro-batch, a float32 scalar; `progress` keys the draws."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """What a trainer works on; it constructs none of it."""
@@ -52,8 +71,7 @@ class Job:
     train: Loader
     evaluation: Loader
     transform: Transform
-    criterion: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """The loss of images (B, 3, H, W), logits (B, K) and targets (B, K)."""
+    objective: Objective
     emit: Callable[[Event], None]
     log_mark: Callable[[], LogMark | None]
     """Where the log stands now; asked on rank 0."""

@@ -138,9 +138,8 @@ class Trainer:
             with self._data_clock.waiting():
                 batch = next(batches)
             doing(f"computing step {step + 1}", bounded=bounded)
-            images, targets = job.transform.train(batch, self.progress.epoch)
             torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
-            loss = job.criterion(images, self._engine.forward(images), targets)
+            loss = job.objective(self._engine.forward, batch, self.progress)
             self._engine.backward(loss)
             self._engine.step(lr)
             self._loss += loss.detach() / job.plan.accumulation

@@ -16,6 +16,7 @@ from trainer.batch_plan import fitting_per_gpu
 from trainer.optimization.loss import DistillConfig, LossConfig
 from trainer.optimization.optim import OptimConfig
 from trainer.optimization.schedule import ScheduleConfig
+from trainer.optimization.token_labels import TokenLabelsConfig
 from trainer.run_config import RunConfig
 
 ModelArgument = bool | int | float | str | list[int] | list[float] | list[str]
@@ -124,6 +125,7 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    token_labels: TokenLabelsConfig = field(default_factory=TokenLabelsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
@@ -142,6 +144,7 @@ class Recipe:
             )
         self._check_epochs()
         self._check_stage()
+        self.token_labels.check_beside(self.augment, self.loss, self.distill)
         if self.loss.bce_threshold == 0 and self.augment.smoothing:
             raise ValueError(
                 "loss.bce_threshold 0 makes every class right where augment.smoothing is on; set"
@@ -202,7 +205,10 @@ class Recipe:
         for section in LATER_SECTIONS:
             if getattr(self, section) == getattr(self, section).__class__():
                 del tree[section]
-        if self.augment.mix_mode == "batch":  # mixes within what one rank holds
+        if "token_labels" in tree:  # where they lie is no result; `data_fingerprint` has theirs
+            tree["token_labels"]["file"] = bool(self.token_labels.file)
+        # Both mix within what one rank holds.
+        if self.augment.mix_mode == "batch" or self.token_labels.mixes:
             tree["batch"]["per_gpu"] = self.batch.per_gpu
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
@@ -238,7 +244,7 @@ LATER_FIELDS = {
 """Fields that the first release did not have; with their defaults they change nothing."""
 
 
-LATER_SECTIONS = ("loss", "distill", "evaluation")
+LATER_SECTIONS = ("loss", "distill", "evaluation", "token_labels")
 """Sections that the first release did not have."""
 
 

@@ -5,6 +5,7 @@
 - `storage_threads`: threads that storage may keep for ever. `bad_images`: said and counted.
 - `look_ahead`: work begun ahead of its use, for everything that reads or decodes.
 - `draw_records`: what was drawn for a sample, as an object for people and programs.
+- `token_targets`: labels of the tokens of a batch, from a file of maps.
 - `regions`: which part of each image becomes the model's input.
 - `host_loader`: decoded and augmented by the native extension, on the host's cores.
 - `dali_loader`: by a DALI graph. `reference_loader`: by PIL, the oracle.

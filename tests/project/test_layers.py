@@ -37,6 +37,7 @@ LEVELS = {
     "trainer.job": 9,
     "trainer.evaluation": 10,
     "trainer.loop": 10,
+    "trainer.optimization.objective": 10,
     "trainer.distillation": 10,
     "trainer.assembly": 11,
     "launch": 12,

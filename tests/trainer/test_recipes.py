@@ -111,6 +111,30 @@ CONVMIXER_IMAGENET = {
     "ema.decay": 0.0,
     "run.seed": 42,
 }
+LVVIT = {
+    **DYNAMIXER_AND_VIP,
+    "augment.mixup": 0.0,
+    "augment.cutmix": 0.0,
+    "augment.mix_mode": "pair",  # has no effect
+    "batch.global_size": 1024,
+    "optim.lr": 1.6e-3,
+    "schedule.warmup_epochs": 5,
+    "ema.decay": 0.99992,
+    "token_labels.class_weight": 1.0,
+    "token_labels.dense_weight": 1.0,
+    "token_labels.mix_token": True,
+    "token_labels.ground_truth": False,
+    "token_labels.exchange_xy": False,
+    "model.img_size": None,
+}
+LVVIT_384 = {
+    "batch.global_size": 512,
+    "optim.lr": 5e-6,
+    "optim.weight_decay": 1e-8,
+    "schedule.min_lr": 5e-6,
+    "ema.decay": 0.0,
+    "model.img_size": 384,
+}
 PLAIN = {
     "augment.color_jitter": 0.0,
     "augment.erase": 0.0,
@@ -173,6 +197,14 @@ def imagenet(
     }
 
 
+def lvvit(size: str) -> dict[str, object]:
+    drop_path, crop_pct = {"s": (0.1, 0.9), "m": (0.2, 1.0), "l": (0.3, 1.0)}[size]
+    differs: dict[str, object] = {"model.drop_path_rate": drop_path, "data.crop_pct": crop_pct}
+    if size == "l":
+        differs |= {"optim.lr": 1e-3, "augment.auto_augment": "rand-n3-m9-mstd0.5-inc1"}
+    return LVVIT | differs
+
+
 def small(data: str) -> dict[str, object]:
     classes, size, batch, lr, mean, std = SMALL[data]
     return SPLITMIXER | {
@@ -211,6 +243,13 @@ TABLE: dict[str, dict[str, object]] = {
         f"imagenet/{family}_{size}": CONVMIXER_IMAGENET | {"schedule.epochs": epochs}
         for family in ("convmixer", "splitmixer")
         for size, epochs in (("1536_20", 150), ("768_32", 300), ("1024_20_ks9_p14", 150))
+    },
+    **{f"imagenet/lvvit_{size}": lvvit(size) for size in "sml"},
+    **{
+        f"imagenet/lvvit_{size}_384": lvvit(size)
+        | LVVIT_384
+        | {"model.init_from": f"runs/lvvit_{size}"}
+        for size in "sml"
     },
     **{
         f"{data}/{model}_256_8": small(data)
@@ -264,6 +303,12 @@ def test_the_model_of_a_recipe_can_be_built(name):
 def test_a_recipe_states_the_paper_s_result_and_ours(name):
     head = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
     assert name == "quickstart" or ("Paper: " in head and "Ours: " in head)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_token_labels_are_where_their_model_has_a_classifier_of_tokens(name):
+    recipe = load(name)
+    assert bool(recipe.token_labels.file) == recipe.model.name.startswith("lvvit")
 
 
 def test_no_two_recipes_train_in_one_folder():

@@ -19,7 +19,7 @@ class HeldSource:
         """
         self._source = source
         self._indices = indices
-        # Views of mapped files would be read when they are used.
+        # Pixels of a mapped file would be read when they are used.
         self._samples = [s._replace(data=s.data.copy()) for s in source.read_many(indices)]
 
     @property
@@ -52,3 +52,7 @@ class HeldSource:
     def describe(self, index: int) -> str:
         """Where the sample came from."""
         return self._source.describe(int(self._indices[index]))
+
+    def key(self, index: int) -> str:
+        """As `Source.key`."""
+        return self._samples[index].key

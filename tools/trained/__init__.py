@@ -6,4 +6,6 @@
   class of the data. `scores`: figures made of that. `reports`: files made of that.
 - `export`: files for other programs, reloaded and compared. `card`: the page that goes with them.
   `average`: of several checkpoints.
+- `annotate`: label maps of a data set, for training on labels of tokens. `dense`: what a model says
+  of each place of an image.
 """

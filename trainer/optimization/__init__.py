@@ -1,5 +1,6 @@
-"""What makes up an optimizer step; knows nothing of a run.
+"""What makes up an optimizer step; only `objective` knows of a run.
 
 - `optim`, `optimizer_names`, `parameter_groups`: the optimizer, and what each weight gets of it.
 - `schedule`: the rate of each step. `loss`: what is made smaller.
+  `token_labels`: that of labels of tokens. `objective`: from a micro-batch to its loss.
 """

@@ -1,0 +1,101 @@
+"""Ask a trained model which classes it sees at each place of each training image.
+
+    python tools/make_token_labels.py dm_nfnet_f6 --data shards/imagenet --img-size 576
+    python tools/make_token_labels.py runs/annotator --data shards/digits
+
+The classifier is applied to the features before pooling; the best classes of each place and their
+logits go into one file, FOLDER/train.token_labels unless --output says otherwise, which a recipe
+names as `token_labels.file`. Stopped or killed, it goes on where it was. docs/token_labels.md has
+the format and the choice of views. Exit codes: 0 done; 2 the model, the data or the arguments
+cannot be used; 73 an output exists or is of something else; 74 reading or writing failed; 75
+interrupted; 1 anything else.
+"""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.formats.token_label_file import SUFFIX
+from tools.cli import exits
+from tools.cli.model_options import ModelChoice, add_model_options, model_choice
+from tools.cli.numbers import positive
+from tools.cli.output_files import add_force_option, check_output
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the file that the arguments name; returns the exit code."""
+    return exits.told(partial(_work, _parse(argv)))
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_model_options(parser)
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="holds the split")
+    parser.add_argument("--split", default="train", help="folder in it; default: train")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"ends in {SUFFIX}")
+    parser.add_argument(
+        "--view",
+        choices=("whole", "centre"),
+        default="whole",
+        help="show the annotator the whole image, made square, or its central square, as the"
+        " authors do, whose maps are then taken for maps of the whole; default: whole",
+    )
+    parser.add_argument(
+        "--top", type=positive, default=5, help="classes kept of each place; default: 5"
+    )
+    parser.add_argument("--class-map", type=Path, metavar="CSV", help="wnid,index: name and output")
+    parser.add_argument("--loader", choices=("auto", "host", "dali", "reference"), default="auto")
+    parser.add_argument("--batch-size", type=positive, default=32, help="images at once")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
+    parser.add_argument("--amp", choices=("bf16", "fp16"), help="autocast; default: float32")
+    add_force_option(parser)
+    return parser.parse_args(argv)
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    choice = model_choice(arguments)
+    if arguments.class_map is not None and not arguments.class_map.is_file():
+        raise DataError(f"--class-map: {arguments.class_map}: there is no such file")
+    if "://" in arguments.data and arguments.output is None:
+        raise DataError("--output: say where the maps of data from a URL go")
+    root = arguments.data.rstrip("/")
+    output = arguments.output or Path(root, f"{arguments.split}{SUFFIX}")
+    check_output(output, suffixes=(SUFFIX,), force=arguments.force)
+    print(_run(choice, arguments, f"{root}/{arguments.split}", output))
+    return exits.COMPLETE
+
+
+def _run(choice: ModelChoice, arguments: argparse.Namespace, split: str, output: Path) -> str:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
+    # Imported here, because it takes seconds: a mistake in the arguments has been told by now.
+    from pipeline.formats.open import open_source
+    from tools.trained.annotate import Annotation, annotate, choose_device, classes_of
+    from tools.trained.load import load
+    from tools.trained.measure import AMP
+    from tools.trained.predict_split import Setting
+
+    device = choose_device(arguments.device)
+    source, model = open_source(split), load(choice)
+    how = Annotation(
+        view=arguments.view,
+        top=arguments.top,
+        setting=Setting(
+            batch_size=arguments.batch_size, loader=arguments.loader, amp=AMP[arguments.amp]
+        ),
+        device=device,
+    )
+    made = annotate(model, source, classes_of(model, source, arguments.class_map), how, output)
+    header = made.header
+    rows, columns = header.grid
+    return (
+        f"{output}: {header.top} classes at each of {rows}x{columns} places of {header.samples:,}"
+        f" images, by {header.annotator}; train with token_labels.file={output}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
