@@ -211,6 +211,7 @@ RESULT_FREE_FIELDS = (
     ("data", "root"),
     ("data", "cache_dir"),
     ("data", "cache_gb"),
+    ("data", "decode"),  # differs in rounding only
     ("data", "threads"),
     ("batch", "per_gpu"),
     ("batch", "evaluation"),
