@@ -128,6 +128,7 @@ class Graph:
         self._device = device
         self._incoming: Iterator[Inputs] = iter(())
         self._inside: deque[Inputs] = deque()
+        self._used: Inputs = {}
         self._pipe = define(
             plan, self._next_inputs, batch_size=batch_size, threads=threads, device=device
         )
@@ -158,7 +159,7 @@ class Graph:
         except RuntimeError as error:
             self._inside.popleft()
             return error
-        self._inside.popleft()
+        self._used = self._inside.popleft()  # what nothing was done to is still its memory
         return torch.from_dlpack(images.as_tensor())
 
     def _drain(self) -> None:

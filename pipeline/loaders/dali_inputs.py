@@ -119,14 +119,22 @@ class Places(NamedTuple):
     def arrays(self, draws: ImageDraws, size: int) -> Arrays:
         """Return what the graph takes besides the `size` x `size` images."""
         calls = kernel_calls(draws.chain, size)
-        arrays = _chain_arrays(self.chain, calls)
+        arrays = self._chain_arrays(self.chain, calls)
         if draws.mixed is not None:
             calls = kernel_calls(draws.mixed.chains, size)
             for row, chain in enumerate(self.mixed):
                 codes, args, filters = calls
                 of_chain = KernelCalls(codes[:, row], args[:, row], filters[:, row])
-                arrays |= _chain_arrays(chain, of_chain)
+                arrays |= self._chain_arrays(chain, of_chain)
             arrays |= _mixing_arrays(draws.mixed)
+        return arrays
+
+    def _chain_arrays(self, chain: tuple[Place, ...], calls: KernelCalls) -> Arrays:
+        arrays: Arrays = {}
+        for column, place in enumerate(chain):
+            arrays |= place.arrays(calls.codes[:, column], calls.args[:, column])
+            if Branch.AFFINE in place.branches and Filter.BICUBIC in self.filters:
+                arrays[f"{place.name}.is_bicubic"] = calls.filters[:, column] == Filter.BICUBIC
         return arrays
 
 
@@ -152,15 +160,6 @@ def places_of(augmentation: ImageAugmentation) -> Places:
     else:
         filters = {Filter[augmentation.interpolation.upper()]}
     return Places(chain, mixed, frozenset(filters), blended)
-
-
-def _chain_arrays(chain: tuple[Place, ...], calls: KernelCalls) -> Arrays:
-    arrays: Arrays = {}
-    for column, place in enumerate(chain):
-        arrays |= place.arrays(calls.codes[:, column], calls.args[:, column])
-        if Branch.AFFINE in place.branches:
-            arrays[f"{place.name}.is_bicubic"] = calls.filters[:, column] == Filter.BICUBIC
-    return arrays
 
 
 def _mixing_arrays(mixed: MixedDraws) -> Arrays:

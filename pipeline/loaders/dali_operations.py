@@ -120,15 +120,17 @@ def _enhance(images: Any, own: Nodes, setting: _Setting) -> Any:
     if toward == int(Kernel.SHARPNESS):
         target = _smooth(images, setting.side)
     else:
+        # DALI's arithmetic goes wrong where it has to repeat some targets of a batch, but not all.
+        nothing = _float(images) * 0.0
         gray = math.floor(fn.coord_transform(images, M=_GRAY.tolist(), T=[0.5]))
         if toward == int(Kernel.COLOR):
-            target = gray
+            target = gray + nothing
         else:
             total = fn.reductions.sum(_int32(gray), **_ROWS_AND_COLUMNS)
             count = fn.reductions.sum(_int32(gray >= 0.0), **_ROWS_AND_COLUMNS)
             mean = (total * 2 + count) // (count * 2)
             is_contrast = _beside(images, toward) == int(Kernel.CONTRAST)
-            target = _float(mean * is_contrast)
+            target = _float(mean * is_contrast) + nothing
     return _blend(target, images, _beside(images, own["factor"]))
 
 
