@@ -25,7 +25,7 @@ from pipeline.config import InputSpec
 from pipeline.loaders.dali_inputs import Places, places_of
 from pipeline.loaders.dali_operations import augmented
 from pipeline.loaders.encoded import EncodedBatch
-from pipeline.loaders.regions import regions_of
+from pipeline.loaders.regions import beyond_the_image, content_of, regions_of
 
 _QUEUE = 2
 _PIXELS = ("pixels",)
@@ -260,6 +260,8 @@ def _shifted(images: Any, inputs: dict[str, Any]) -> Any:
 
 def _encoded_inputs(batch: EncodedBatch, spec: InputSpec) -> Inputs:
     regions = regions_of(batch.samples, batch.crops, spec)
+    if content := content_of(batch.samples, batch.crops, spec):
+        regions = beyond_the_image(regions, content, batch.size)
     data = [sample.data for sample in batch.samples]
     codes = np.where(
         regions.bicubic, DALIInterpType.INTERP_CUBIC.value, DALIInterpType.INTERP_LINEAR.value

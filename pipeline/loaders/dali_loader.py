@@ -20,6 +20,7 @@ from pipeline.config import InputSpec
 from pipeline.loaders.dali_graph import Graph, Inputs, evaluation_plan, training_plan
 from pipeline.loaders.encoded import GRAY, EncodedBatch, EncodedBatches
 from pipeline.loaders.look_ahead import look_ahead
+from pipeline.loaders.regions import content_of
 
 _DECODE_AHEAD = 2
 """Batches that the host decodes beside those in the graph."""
@@ -146,6 +147,8 @@ class DaliLoader:
             if self._crops is not None:
                 raise images
             images, reasons = self._decode_one_by_one(batch, images)
+        if self._crops is None:
+            images = _with_borders(images, batch, self._plan.spec)
         self.replaced += batch.replaced + self._batches.replace_or_raise(batch, reasons)
         if reasons:
             images[list(reasons)] = GRAY
@@ -175,6 +178,19 @@ class DaliLoader:
         if not reasons:
             raise error
         return images, reasons
+
+
+def _with_borders(images: Tensor, batch: EncodedBatch, spec: InputSpec) -> Tensor:
+    """Return (B, size, size, 3) images with the mean colour around what they fill."""
+    content, device = content_of(batch.samples, batch.crops, spec), images.device
+    if content is None:
+        return images
+    places = torch.arange(batch.size, device=device)
+    corner, shape = send(content.corner, device), send(content.shape, device)
+    first, end = corner[:, :, None], (corner + shape)[:, :, None]
+    rows, columns = ((places >= first) & (places < end)).unbind(dim=1)  # (B, size) each
+    is_image = rows[:, :, None, None] & columns[:, None, :, None]
+    return torch.where(is_image, images, send(np.array(spec.mean_colour, np.uint8), device))
 
 
 def _reason(error: RuntimeError) -> str:

@@ -4,6 +4,7 @@ Images that are no plain JPEGs go through PIL.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from millstream_native import Pool, decode_crops
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.config import InputSpec
 from pipeline.loaders.encoded import EncodedBatch
 from pipeline.loaders.pil_images import PIL_ERRORS, open_image, resampled
-from pipeline.loaders.regions import Regions, regions_of
+from pipeline.loaders.regions import Content, Regions, content_of, regions_of
 
 
 class HostCrops:
@@ -26,15 +27,20 @@ class HostCrops:
         """Start so many threads."""
         self._spec = spec
         self.threads = Pool(threads)
+        self._calls = ThreadPoolExecutor(threads, thread_name_prefix="decode-alike")
 
     def decode(self, batch: EncodedBatch, out: NDArray[np.uint8]) -> dict[int, str]:
         """Write the images to `out`, (B, size, size, 3); return why there is none, by position."""
         regions = regions_of(batch.samples, batch.crops, self._spec)
         reasons: dict[int, str] = {}
-        for position, kind, damage in self._decode_crops(batch, regions, out):
+        content = content_of(batch.samples, batch.crops, self._spec)
+        if content is not None:
+            out[:] = self._spec.mean_colour
+        filled = _filled(out, content)
+        for position, kind, damage in self._decode_crops(batch, regions, out, content):
             is_jpeg = kind == "damaged"
             reasons[position] = (
-                damage if is_jpeg else _decode_with_pil(batch, regions, position, out[position])
+                damage if is_jpeg else _decode_with_pil(batch, regions, position, filled[position])
             )
         if batch.crops is not None:
             _shift_within_black(out, batch.crops.shifts)
@@ -42,15 +48,70 @@ class HostCrops:
 
     def close(self) -> None:
         """End the threads."""
+        self._calls.shutdown()
         self.threads.close()
 
     def _decode_crops(
-        self, batch: EncodedBatch, regions: Regions, out: NDArray[np.uint8]
+        self,
+        batch: EncodedBatch,
+        regions: Regions,
+        out: NDArray[np.uint8],
+        content: Content | None,
     ) -> Sequence[tuple[int, str, str]]:
+        """Decode what each image fills of `out`; return which failed, with what and why."""
+        every = np.arange(len(batch.samples))
+        if content is None:
+            return self._decode_some(batch, regions, every, out)
+        # Those that fill the same shape are one call, and the calls share the threads.
+        _, group = np.unique(content.shape, axis=0, return_inverse=True)
+        alike = [np.flatnonzero(group.reshape(-1) == number) for number in range(group.max() + 1)]
+        filled = _filled(out, content)
+        calls = [
+            self._calls.submit(self._decode_alike, batch, regions, some, filled) for some in alike
+        ]
+        return [failed for call in calls for failed in call.result()]
+
+    def _decode_alike(
+        self,
+        batch: EncodedBatch,
+        regions: Regions,
+        positions: NDArray[np.int64],
+        filled: Sequence[NDArray[np.uint8]],
+    ) -> Sequence[tuple[int, str, str]]:
+        """Decode images at `positions`, which fill places of one shape."""
+        pixels = np.empty((len(positions), *filled[positions[0]].shape), np.uint8)
+        failed = self._decode_some(batch, regions, positions, pixels)
+        broken = {position for position, _, _ in failed}
+        for image, position in zip(pixels, positions.tolist(), strict=True):
+            if position not in broken:
+                filled[position][:] = image
+        return failed
+
+    def _decode_some(
+        self,
+        batch: EncodedBatch,
+        regions: Regions,
+        positions: NDArray[np.int64],
+        out: NDArray[np.uint8],
+    ) -> Sequence[tuple[int, str, str]]:
+        samples = [batch.samples[position] for position in positions.tolist()]
         # Raw pixels are left to PIL; some of them would begin as a JPEG does.
-        data = [sample.data if sample.data.ndim == 1 else b"" for sample in batch.samples]
-        sizes = np.array([(sample.height, sample.width) for sample in batch.samples], np.int32)
-        return decode_crops(self.threads, data, sizes, *regions, out)
+        data = [sample.data if sample.data.ndim == 1 else b"" for sample in samples]
+        sizes = np.array([(sample.height, sample.width) for sample in samples], np.int32)
+        some = Regions._make(column[positions] for column in regions)
+        failed = decode_crops(self.threads, data, sizes, *some, out)
+        return [(int(positions[place]), kind, why) for place, kind, why in failed]
+
+
+def _filled(pixels: NDArray[np.uint8], content: Content | None) -> Sequence[NDArray[np.uint8]]:
+    """Return, of each of the (B, size, size, 3) pixels, the part that its image fills."""
+    if content is None:
+        return list(pixels)
+    corners, ends = content.corner.tolist(), (content.corner + content.shape).tolist()
+    return [
+        image[top:bottom, left:right]
+        for image, (top, left), (bottom, right) in zip(pixels, corners, ends, strict=True)
+    ]
 
 
 def _decode_with_pil(
@@ -58,7 +119,8 @@ def _decode_with_pil(
 ) -> str:
     """Write the image at `position` to `out`, or say why there is none."""
     try:
-        out[:] = resampled(open_image(batch.samples[position]), regions, position, batch.size)
+        image = open_image(batch.samples[position])
+        out[:] = resampled(image, regions, position, (out.shape[0], out.shape[1]))
     except PIL_ERRORS as error:
         return str(error)
     return ""
