@@ -86,6 +86,10 @@ class DataConfig:
     """`host` decodes and augments on the CPU's cores, with the native extension; `dali` in a graph
     of DALI's, on a GPU if there is one; `reference` with PIL: slow, for comparison. `auto` is
     `dali` on a GPU and `host` on a CPU (or `dali`, where the extension is not built)."""
+    decode: Literal["gpu", "cpu"] = "gpu"
+    """Who decodes for the loader `dali`: its graph, on a GPU if there is one; or the CPU's cores
+    with the native extension, for machines that have many, and only the augmentation is the
+    graph's."""
     threads: int = 0
     """Decoding threads of each rank; 0 shares the machine's cores among its ranks."""
     window: int = 0
@@ -109,6 +113,8 @@ class DataConfig:
     """Of that resize."""
 
     def __post_init__(self) -> None:
+        where = self.loader in ("auto", "dali")
+        refuse_idle(self, ("decode",), where=where, needs="loader dali")
         if self.cache_gb <= 0:
             raise ValueError(f"cache_gb must be > 0 (a size in GB), got {self.cache_gb}")
         if self.cache_dir and "://" not in self.root:

@@ -217,6 +217,7 @@ RESULT_FREE_FIELDS = (
     ("data", "root"),
     ("data", "cache_dir"),
     ("data", "cache_gb"),
+    ("data", "decode"),  # differs in rounding only
     ("data", "threads"),
     ("data", "max_bad_samples"),
     ("data", "timeout_s"),

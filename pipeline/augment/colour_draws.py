@@ -16,6 +16,12 @@ _SIGMA = (0.1, 2.0)
 """Range of the blur's standard deviation in pixels: timm's choice."""
 
 
+def jittered(strengths: tuple[float, float, float, float]) -> dict[Operation, float]:
+    """Return the operations of a colour jitter, with those strengths that are not 0."""
+    pairs = zip(_JITTERED, strengths, strict=True)
+    return {operation: strength for operation, strength in pairs if strength > 0}
+
+
 def jitter_draws(
     strengths: tuple[float, float, float, float],
     *,
@@ -38,10 +44,10 @@ def jitter_draws(
         (B, K) with K the number of strengths that are not 0.
     """
     key: DrawKey = {"seed": seed, "epoch": epoch, "samples": samples}
-    active = [index for index in range(4) if strengths[index] > 0]
+    active = jittered(strengths)
     count = len(active)
-    codes = np.array([_JITTERED[index] for index in active], np.uint8)
-    limits = np.array([_limits(index, strengths[index]) for index in active])
+    codes = np.array(list(active), np.uint8)
+    limits = np.array([_limits(operation, strength) for operation, strength in active.items()])
     low, high = limits[:, 0], limits[:, 1]
     values = low + (high - low) * uniforms(Stream.JITTER_FACTOR, **key, count=count)
 
@@ -70,8 +76,8 @@ def blur_draws(
     return _single(Operation.GaussianBlur23, sigma).where(u[:, :1] < probability)
 
 
-def _limits(index: int, strength: float) -> tuple[float, float]:
-    if _JITTERED[index] == Operation.Hue:
+def _limits(operation: Operation, strength: float) -> tuple[float, float]:
+    if operation == Operation.Hue:
         return -strength, strength
     return max(0.0, 1 - strength), 1 + strength
 

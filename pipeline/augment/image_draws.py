@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.colour_draws import blur_draws, grayscale_draws, jitter_draws
+from pipeline.augment.colour_draws import blur_draws, grayscale_draws, jitter_draws, jittered
 from pipeline.augment.config import AugmentConfig
-from pipeline.augment.policies.operations import OperationDraws, joined
+from pipeline.augment.policies.operations import Operation, OperationDraws, joined
 from pipeline.augment.policies.policy import Policy
 from pipeline.augment.policy_draws import Interpolation, MixedDraws, augmix_draws, policy_draws
 from pipeline.config import CropConfig, InputSpec
@@ -40,6 +40,20 @@ class ImageAugmentation:
     def is_on(self) -> bool:
         """Whether anything is ever done."""
         return bool(self.policy or any(self.color_jitter) or self.grayscale or self.gaussian_blur)
+
+    @property
+    def places(self) -> tuple[frozenset[Operation], ...]:
+        """For each of the K places of the chain (see `ImageDraws`), what it can hold."""
+        places: list[frozenset[Operation]] = []
+        if self.policy is not None and self.policy.mixing is None:
+            places += self.policy.places
+        jitter = frozenset(jittered(self.color_jitter))
+        places += [jitter] * len(jitter)
+        if self.grayscale > 0:
+            places.append(frozenset({Operation.Desaturate}))
+        if self.gaussian_blur > 0:
+            places.append(frozenset({Operation.GaussianBlur23}))
+        return tuple(places)
 
     @property
     def fill(self) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ native one, DALI's graph) implements these kernels and nothing of a policy.
 """
 
 import math
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -88,11 +89,20 @@ _KERNELS = {
     **dict.fromkeys(_AFFINE, Kernel.AFFINE),
     Operation.Desaturate: Kernel.COLOR,
     Operation.GaussianBlur: Kernel.GAUSSIAN_BLUR,
+    Operation.GaussianBlurRand: Kernel.GAUSSIAN_BLUR,
     Operation.Hue: Kernel.HUE,
     Operation.GaussianBlur23: Kernel.GAUSSIAN_BLUR_23,
 }
-_CODES = np.array([_KERNELS.get(operation, 255) for operation in Operation], np.uint8)
-"""Kernel of each operation; `GaussianBlurRand`, which no draw gives, has none."""
+_CODES = np.array([_KERNELS[operation] for operation in Operation], np.uint8)
+"""Kernel of each operation."""
+
+
+def kernels_of(operations: Iterable[Operation]) -> frozenset[Kernel]:
+    """Return the kernels of these operations, beside NOTHING.
+
+    `Desaturate` is COLOR here, of which GRAYSCALE is the case with factor 0.
+    """
+    return frozenset(_KERNELS[operation] for operation in operations) - {Kernel.NOTHING}
 
 
 def kernel_calls(draws: OperationDraws, size: int) -> KernelCalls:

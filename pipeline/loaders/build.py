@@ -71,11 +71,14 @@ def build_loader(
 
         return HostLoader(batches, spec=spec, device=placement.device)
     if loader == "dali":
-        if training:
-            _check_graph(data, augment)
         from pipeline.loaders.dali_loader import DaliLoader
 
-        return DaliLoader(batches, spec=spec, device=placement.device)
+        crops = None
+        if data.decode == "cpu":
+            from pipeline.loaders.host_crops import HostCrops
+
+            crops = HostCrops(spec, threads=batches.threads)
+        return DaliLoader(batches, spec=spec, device=placement.device, crops=crops)
     from pipeline.loaders.reference_loader import ReferenceLoader
 
     return ReferenceLoader(batches, spec=spec, device=placement.device)
@@ -85,14 +88,18 @@ def choose(data: DataConfig, device: torch.device) -> str:
     """Return which loader `data.loader` means on `device`.
 
     Raises:
-        ValueError: if it is `host`, and the native extension is not there.
+        ValueError: if it, or `data.decode`, needs the native extension, and that is not there.
     """
     is_built = importlib.util.find_spec("millstream_native") is not None
-    if data.loader == "host" and not is_built:
-        raise ValueError(
-            "data.loader host needs the native extension, which is not built; 'make env' builds it"
-            " where there is a C++ compiler and libjpeg-turbo; or use data.loader dali"
-        )
+    for name, value, instead in (
+        ("data.loader", data.loader, "data.loader dali"),
+        ("data.decode", data.decode, "data.decode gpu, with which DALI decodes"),
+    ):
+        if value in ("host", "cpu") and not is_built:
+            raise ValueError(
+                f"{name} {value} needs the native extension, which is not built; 'make env' builds"
+                f" it where there is a C++ compiler and libjpeg-turbo; or use {instead}"
+            )
     if data.loader != "auto":
         return data.loader
     if device.type != "cpu":
@@ -100,21 +107,3 @@ def choose(data: DataConfig, device: torch.device) -> str:
     if not is_built:
         _log.info("data.loader is dali: the native extension, which is faster, is not built")
     return "host" if is_built else "dali"
-
-
-def _check_graph(data: DataConfig, augment: AugmentConfig) -> None:
-    """Refuse what the DALI graph does not do.
-
-    Raises:
-        ValueError: naming it.
-    """
-    operations = augment.auto_augment or any(augment.jitter_strengths)
-    if operations or augment.grayscale or augment.gaussian_blur:
-        what = "operations on single images (augment.auto_augment and the like)"
-    elif data.crop.mode == "pad":
-        what = "data.crop.mode 'pad'"
-    elif augment.resolution:
-        what = "augment.resolution"
-    else:
-        return
-    raise ValueError(f"data.loader dali has no {what}; use data.loader reference")

@@ -104,6 +104,7 @@ class EncodedBatches:
         source: the samples.
         data: how they are read.
         augmentation: what is done to single training images; it knows the fill colour.
+        training: shuffled and augmented.
         batch_size: images of a micro-batch.
         batches_per_epoch: micro-batches of this rank.
     """
@@ -147,7 +148,7 @@ class EncodedBatches:
         self._accumulation = accumulation
         self._placement = placement
         self._seed = seed
-        self._training = training
+        self.training = training
         self._bad = BadImages(source, data, report)
         self._threads = StorageThreads(_READ_AHEAD)
         self._stall: DataError | None = None
@@ -173,7 +174,7 @@ class EncodedBatches:
             batch_size=self.batch_size,
             accumulation=self._accumulation,
             start=start,
-            pad=not self._training,
+            pad=not self.training,
         )
         rest = order[start * self.batch_size * self._placement.world_size :]
         return self._read_ahead(epoch, blocks, sample_of(rest))
@@ -208,7 +209,7 @@ class EncodedBatches:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._chosen is not None:
             return self._chosen
-        if not self._training:
+        if not self.training:
             order = np.arange(len(self.source))
             return self.source.storage_order[order] if self.data.window else order
         return training_order(
@@ -268,7 +269,7 @@ class EncodedBatches:
         """Return the batch of `samples`, padded, with what is drawn for it."""
         epoch, draws = at.epoch, at.draws
         padded = [*samples, *[_PADDING] * (len(draws) - len(samples))]
-        if not self._training:
+        if not self.training:
             return EncodedBatch(draws, padded, self._spec.size, epoch=epoch)
         size = self._augment.size_at(epoch, self._spec.size)
         key: DrawKey = {"seed": self._seed, "epoch": epoch, "samples": draws}

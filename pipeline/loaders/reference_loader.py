@@ -106,6 +106,7 @@ class ReferenceLoader:
         self.replaced += self._batches.replace_or_raise(batch, reasons)
         gray = np.full((batch.size, batch.size, 3), GRAY, np.uint8)
         images = np.stack([gray if isinstance(image, str) else image for image in results])
+        images[list(batch.unread)] = GRAY
         return Batch(
             images=send(images, self._device).permute(0, 3, 1, 2),
             labels=send(batch.labels, self._device),

@@ -12,7 +12,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from pipeline.augment.config import AugmentConfig
+from pipeline.augment.config import AugmentConfig, ResolutionConfig
 from pipeline.batch import IGNORE_LABEL, Placement
 from pipeline.config import CropConfig, DataConfig, InputSpec
 from pipeline.errors import DataError
@@ -30,6 +30,13 @@ SPEC = InputSpec(
 )
 DATA = DataConfig(threads=2, crop=CropConfig(interpolation="random"))
 LOADERS = ("host", "dali", "reference")
+DECODERS = {name: replace(DATA, loader=name) for name in reversed(LOADERS)}
+DECODERS["dali, host decodes"] = replace(DATA, loader="dali", decode="cpu")
+AUGMENT = AugmentConfig(
+    auto_augment="rand-m9-mstd0.5-inc1-n1", color_jitter=0.3, force_color_jitter=True
+)
+"""What the contract is tested with."""
+PLAIN = AugmentConfig()
 ORDER = epoch_order([COUNT], seed=SEED, epoch=0, window=0).tolist()
 
 # Both resample with the same filter at the same places. PIL rounds to 8 bits between its vertical
@@ -149,6 +156,11 @@ def data(request):
     return replace(DATA, loader=request.param)
 
 
+@pytest.fixture(params=DECODERS)
+def any_data(request):
+    return DECODERS[request.param]
+
+
 @dataclass
 class Got:
     """A batch that was copied before the next one was asked for."""
@@ -167,7 +179,7 @@ def build():
         loader = build_loader(
             source,
             data=data,
-            augment=more.pop("augment", AugmentConfig()),
+            augment=more.pop("augment", AUGMENT),
             spec=more.pop("spec", SPEC),
             batch_size=batch_size,
             accumulation=accumulation,
@@ -232,8 +244,8 @@ def test_a_resumed_epoch_continues_with_the_same_pixels(source, data, build, tra
         assert_same(rest, whole[start:])
 
 
-def test_an_epoch_can_be_left_and_begun_again(source, data, build):
-    loader = build(source, data)
+def test_an_epoch_can_be_left_and_begun_again(source, any_data, build):
+    loader = build(source, any_data)
     whole = take(loader.batches(1))
     for taken in (0, 1, 4):
         left = loader.batches(1)
@@ -254,9 +266,9 @@ def test_evaluation_is_the_same_in_every_epoch(source, data, build):
     assert_same(take(loader.batches(0)), take(loader.batches(7)))
 
 
-def test_pixels_do_not_depend_on_threads_or_batch_size(source, data, build):
-    expected = by_sample(take(build(source, replace(data, threads=1), batch_size=3).batches(4)))
-    got = by_sample(take(build(source, replace(data, threads=3), batch_size=9).batches(4)))
+def test_pixels_do_not_depend_on_threads_or_batch_size(source, any_data, build):
+    expected = by_sample(take(build(source, replace(any_data, threads=1), batch_size=3).batches(4)))
+    got = by_sample(take(build(source, replace(any_data, threads=3), batch_size=9).batches(4)))
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[sample], got[sample]) for sample in got)
 
@@ -392,9 +404,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_an_unreadable_image_is_named_and_costs_only_its_batch(tmp_path, data, build, damage):
+def test_an_unreadable_image_is_named_and_costs_only_its_batch(tmp_path, any_data, build, damage):
     damaged, path, _ = damaged_source(tmp_path, damage)
-    loader = build(damaged, data)
+    loader = build(damaged, any_data)
     batches = loader.batches(0)
     assert len(take(batches, BAD_BATCH)) == BAD_BATCH
     with pytest.raises(DataError, match=path.stem):
@@ -406,12 +418,12 @@ def test_an_unreadable_image_is_named_and_costs_only_its_batch(tmp_path, data, b
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_an_unreadable_image_is_replaced_by_gray_and_counted(
-    tmp_path, data, build, damage, training, whole_folder, caplog
+    tmp_path, any_data, build, damage, training, whole_folder, caplog
 ):
     damaged, path, number = damaged_source(tmp_path, damage)
-    data = replace(data, on_error="replace")
-    loader = build(damaged, data, training=training)
-    whole = build(open_source(whole_folder), data, training=training)
+    data = replace(any_data, on_error="replace")
+    loader = build(damaged, data, augment=PLAIN, training=training)
+    whole = build(open_source(whole_folder), data, augment=PLAIN, training=training)
     for epoch in (0, 1):
         got, expected = take(loader.batches(epoch)), take(whole.batches(epoch))
         assert [batch.labels for batch in got] == [batch.labels for batch in expected]
@@ -468,7 +480,11 @@ def test_loaders_agree(source, build, training, interpolation, size):
     *others, reference = (
         take(
             build(
-                source, replace(DATA, loader=name, crop=crop), spec=spec, training=training
+                source,
+                replace(DATA, loader=name, crop=crop),
+                augment=PLAIN,
+                spec=spec,
+                training=training,
             ).batches(1)
         )
         for name in LOADERS
@@ -504,9 +520,9 @@ def test_extreme_sizes_are_cropped_alike(build, training):
         for size in sizes
     ]
     source = MemorySource(samples, shard_sizes=(len(sizes),))
-    *others, reference = (
-        take(build(source, replace(DATA, loader=name), training=training).batches(0))
-        for name in LOADERS
+    reference, *others = (
+        take(build(source, data, augment=PLAIN, training=training).batches(0))
+        for data in DECODERS.values()
     )
     for other in others:
         assert_near(other, reference)
@@ -529,8 +545,9 @@ def test_loaders_agree_on_what_occurs_in_imagenet(build, kind):
     image = photograph(0)
     sample = Sample("odd", np.frombuffer(kind(image), np.uint8), 0, *image.size)
     source = MemorySource([sample], shard_sizes=(1,))
-    *others, reference = (
-        take(build(source, replace(DATA, loader=name), batch_size=1).batches(0)) for name in LOADERS
+    reference, *others = (
+        take(build(source, data, augment=PLAIN, batch_size=1).batches(0))
+        for data in DECODERS.values()
     )
     for other in others:
         assert_near(other, reference)
@@ -556,6 +573,67 @@ def test_the_host_gives_the_very_pixels_of_the_reference(source, build, augment,
         for name in ("host", "reference")
     )
     assert_same(host, reference)
+
+
+# On the same crops: where they differ by a level, solarizing makes it a hundred.
+@pytest.mark.parametrize("augment", AUGMENTED.values(), ids=AUGMENTED)
+@pytest.mark.parametrize("mode", ["rrc", "pad", "whole"])
+def test_dali_augments_as_the_reference(whole_folder, build, augment, mode):
+    source = open_memory(whole_folder, None)
+    data = replace(DATA, crop=CropConfig(mode=mode, interpolation="random", vflip=0.3))
+    dali, reference = (
+        take(build(source, replace(DECODERS[name], crop=data.crop), augment=augment).batches(1))
+        for name in ("dali, host decodes", "reference")
+    )
+    assert [batch.samples for batch in dali] == [batch.samples for batch in reference]
+    assert [batch.labels for batch in dali] == [batch.labels for batch in reference]
+    one, other = by_sample(dali), by_sample(reference)
+    means = [(one[i].float() - other[i].float()).abs().mean().item() for i in one]
+    assert np.median(means) < 1
+    assert max(means) < 8
+
+
+EXACT_IN_DALI = AugmentConfig(color_jitter=(0.4, 0.4, 0.4, 0.1), grayscale=0.3)
+
+
+@pytest.mark.parametrize("mode", ["rrc", "pad", "whole"])
+@pytest.mark.parametrize("training", [True, False])
+def test_dali_on_the_hosts_crops_gives_the_hosts_pixels(source, build, mode, training):
+    crop = CropConfig(mode=mode, interpolation="random", vflip=0.3)
+    host, dali = (
+        take(
+            build(
+                source, replace(DECODERS[name], crop=crop), augment=EXACT_IN_DALI, training=training
+            ).batches(1)
+        )
+        for name in ("host", "dali, host decodes")
+    )
+    assert_same(dali, host)
+
+
+def test_images_grow_as_the_schedule_says(whole_folder, any_data, build):
+    resolution = ResolutionConfig(min_res=32, max_res=96, start_ramp=0, end_ramp=4)
+    augment = replace(AUGMENT, resolution=resolution)
+    loader = build(open_memory(whole_folder, None), any_data, augment=augment)
+    for epoch, size in ((0, 32), (2, 64), (7, 96), (0, 32)):
+        whole = take(loader.batches(epoch))
+        assert {tuple(batch.images.shape) for batch in whole} == {(4, 3, size, size)}
+        spec = replace(SPEC, size=size)
+        fixed = build(open_memory(whole_folder, None), any_data, spec=spec)
+        assert_same(whole, take(fixed.batches(epoch)))
+
+
+def test_what_needs_the_native_part_is_refused_without_it(whole_folder, build, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    source = open_memory(whole_folder, None)
+    for data, key in (("host", "data.loader host"), ("dali, host decodes", "data.decode cpu")):
+        with pytest.raises(ValueError, match=f"{key} needs the native extension.*'make env'"):
+            build(source, DECODERS[data])
+
+
+def test_decoding_on_the_cpu_is_refused_where_it_is_no_choice():
+    with pytest.raises(ValueError, match="decode 'cpu' has no effect without loader dali"):
+        DataConfig(loader="reference", decode="cpu")
 
 
 def test_a_window_shuffles_what_lies_together(whole_folder, data, build):
@@ -589,8 +667,8 @@ def threads_alive():
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_leaving_an_epoch_leaks_no_threads(whole_folder, data, build):
-    loader = build(open_source(whole_folder), data)
+def test_leaving_an_epoch_leaks_no_threads(whole_folder, any_data, build):
+    loader = build(open_source(whole_folder), any_data)
     take(loader.batches(0))
     running = threads_alive()
     for epoch in range(10):
@@ -598,10 +676,12 @@ def test_leaving_an_epoch_leaks_no_threads(whole_folder, data, build):
     assert threads_alive() < running + 5  # pools may grow to their full size, and no further
 
 
-def test_closing_ends_all_threads(whole_folder, data, build):
-    take(build(open_source(whole_folder), data).batches(0))  # what libraries start once and keep
+def test_closing_ends_all_threads(whole_folder, any_data, build):
+    take(
+        build(open_source(whole_folder), any_data).batches(0)
+    )  # what libraries start once and keep
     running = threads_alive()
-    loader = build(open_source(whole_folder), data)
+    loader = build(open_source(whole_folder), any_data)
     take(loader.batches(0), 2)
     loader.close()
     gc.collect()

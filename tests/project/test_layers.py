@@ -57,7 +57,7 @@ LEVELS = {
 
 OWNERS = {
     "deepspeed": ("trainer.engine", "trainer.zero_state"),
-    "nvidia": ("pipeline.loaders.dali_loader",),
+    "nvidia": ("pipeline.loaders.dali_graph", "pipeline.loaders.dali_operations"),
     "ffcv": ("pipeline.prepare.writers.ffcv_library",),
     "fsspec": ("pipeline.storage.remote",),
     "ray": ("pipeline.prepare.conversion.ray_executor",),

@@ -74,6 +74,16 @@ class Policy:
     keeps_color_jitter: bool = False
     """Colour jitter follows, as with timm's 3-Augment; other policies turn it off."""
 
+    @property
+    def places(self) -> tuple[frozenset[Operation], ...]:
+        """For each of the layers' steps in turn, the operations that it can be."""
+        steps = max(map(len, self.choices))
+        layer = tuple(
+            frozenset(choice[step].operation for choice in self.choices if step < len(choice))
+            for step in range(steps)
+        )
+        return layer * self.layers
+
 
 class _Option(NamedTuple):
     """How an option's number is read, which ones are allowed, and what it is."""
