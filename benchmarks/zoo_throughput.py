@@ -25,6 +25,9 @@ COMPARED = (
 )
 """Those of the slides' table of speeds first, then one of each family at about the size of S."""
 
+Stepper = Callable[[int], Callable[[], None]]
+"""For a batch size, what classifies one batch, whose images are made already."""
+
 FEW = 4
 """Images of the batch from which a step's time is guessed."""
 
@@ -47,7 +50,7 @@ def measure(models: Mapping[str, tuple[nn.Module, tuple[int, int, int]]], plan: 
         every step, and `left_out`, with the seconds that each would have taken.
     """
     steps = {
-        name: _step(model.eval().to(plan.device, memory_format=torch.channels_last), size, plan)
+        name: _stepper(model.eval().to(plan.device, memory_format=torch.channels_last), size, plan)
         for name, (model, size) in models.items()
     }
     results: list[dict[str, object]] = []
@@ -82,30 +85,34 @@ def measure(models: Mapping[str, tuple[nn.Module, tuple[int, int, int]]], plan: 
     }
 
 
-def _step(model: nn.Module, size: tuple[int, int, int], plan: Plan) -> Callable[[int], None]:
-    def step(batch_size: int) -> None:
-        images = torch.zeros(batch_size, *size, device=plan.device)
-        model(images.contiguous(memory_format=torch.channels_last))
-        if plan.device.type == "cuda":
-            torch.cuda.synchronize(plan.device)
+def _stepper(model: nn.Module, size: tuple[int, int, int], plan: Plan) -> Stepper:
+    def at(batch_size: int) -> Callable[[], None]:
+        images = torch.randn(batch_size, *size, device=plan.device)
+        images = images.contiguous(memory_format=torch.channels_last)
 
-    return step
+        def step() -> None:
+            model(images)
+            if plan.device.type == "cuda":
+                torch.cuda.synchronize(plan.device)
+
+        return step
+
+    return at
 
 
 @torch.no_grad()
-def _seconds(step: Callable[[int], None], batch_size: int, repeats: int = 1) -> tuple[float, float]:
+def _seconds(stepper: Stepper, batch_size: int, repeats: int = 1) -> tuple[float, float]:
     """The least of some steps by the wall's clock, and by the process's."""
+    step = stepper(batch_size)
     taken: list[tuple[float, float]] = []
     for _ in range(repeats):
         wall, cpu = time.perf_counter(), time.process_time()
-        step(batch_size)
+        step()
         taken.append((time.perf_counter() - wall, time.process_time() - cpu))
     return min(taken)
 
 
-def _rounds(
-    steps: Mapping[str, Callable[[int], None]], batch_size: int, rounds: int
-) -> list[dict[str, object]]:
+def _rounds(steps: Mapping[str, Stepper], batch_size: int, rounds: int) -> list[dict[str, object]]:
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
