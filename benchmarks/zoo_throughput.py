@@ -50,7 +50,9 @@ def measure(models: Mapping[str, tuple[nn.Module, tuple[int, int, int]]], plan: 
         every step, and `left_out`, with the seconds that each would have taken.
     """
     steps = {
-        name: _stepper(model.eval().to(plan.device, memory_format=torch.channels_last), size, plan)
+        name: _stepper(
+            model.eval().to(plan.device).to(memory_format=torch.channels_last), size, plan
+        )
         for name, (model, size) in models.items()
     }
     results: list[dict[str, object]] = []
