@@ -39,7 +39,7 @@ SERIES = {
 APART = ("eamlp_7", "resmlp_big_24_224")
 """The paper's accuracy is of other pixels, or of another model than timm's, than our counts."""
 
-COLOURS = [*mpl.color_sequences["Dark2"], *mpl.color_sequences["tab10"], *"bmcykg"]
+COLOURS = [*mpl.color_sequences["Dark2"], *mpl.color_sequences["tab10"], *"bmcyrg"]
 MARKERS = "osD^vP"
 LEAST = 75.5
 """Percent; lines to models below leave the picture, and the title names them."""
