@@ -2,7 +2,9 @@
 
     python -m benchmarks.model_zoo                 # prints the table
     python -m benchmarks.model_zoo --write docs    # and writes model_zoo.md and model_zoo.csv there
-    python -m benchmarks.model_zoo --throughput    # and times every model on this machine
+    python -m benchmarks.model_zoo --throughput benchmarks/results/zoo_throughput_cpu.json
+
+The last form times models side by side and writes raw results, of which --write makes tables too.
 
 It needs a checkout, since the transcriptions of the papers in `benchmarks/` are not in the wheel.
 """
@@ -10,19 +12,19 @@ It needs a checkout, since the transcriptions of the papers in `benchmarks/` are
 import argparse
 import csv
 import io
-import time
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
 import models
-from benchmarks.machine import machine
 from benchmarks.model_cost import macs, parameters
 from benchmarks.model_timing import input_size, make_ours, make_plain
-from benchmarks.paper_figures import NOTES, REPORTED, Reported
+from benchmarks.paper_figures import NOTES, PIXELS, REPORTED, Reported
+from benchmarks.zoo_throughput import COMPARED, Plan, measure, section
 from pipeline.storage.files import write_atomically
 
 INTRODUCTION = """\
@@ -34,12 +36,16 @@ product or a convolution in the forward pass of one image, as the paper defines 
 that `torch.utils.flop_counter` counts, halved); normalisation, activations and pooling are not
 counted.
 The three columns on the right are **the papers'**, from their text, README or slides, and were not
-reproduced here; top-1 accuracy is on ImageNet-1k unless another data set is named.
+reproduced here; top-1 accuracy is on ImageNet-1k unless another data set is named. Of the CNNs and
+transformers that DynaMixer's slides compare with, timm has those at the end; it has no BoT-S1, no
+CrossFormer, no T2T-ViT and no PVT of the first version.
+
+![accuracy against multiply-adds and parameters, by the papers' figures](model_zoo.png)
 """
 
 
 class Row(NamedTuple):
-    """One model; `images_per_s` is None if it was not timed."""
+    """One model."""
 
     name: str
     pixels: int
@@ -47,7 +53,6 @@ class Row(NamedTuple):
     parameters: int
     macs: int
     reported: Reported
-    images_per_s: float | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,38 +62,47 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for the Markdown and the CSV")
-    parser.add_argument("--throughput", action="store_true", help="inference, float32, this CPU")
-    parser.add_argument("--batch-size", type=int, help="of --throughput, which takes 8")
+    parser.add_argument("--throughput", type=Path, metavar="FILE", help="for raw results, in JSON")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help="of --throughput: 32 256")
+    parser.add_argument("--seconds", type=float, help="that --throughput may take: 480")
+    parser.add_argument("--device", default="cpu", help="of --throughput: cpu or cuda")
     arguments = parser.parse_args(argv)
-    batch_size = 8 if arguments.batch_size is None else arguments.batch_size
-    if batch_size < 1:
-        parser.error(f"--batch-size: expected a number of at least 1, got {batch_size}")
-    if arguments.batch_size is not None and not arguments.throughput:
-        parser.error("--batch-size: nothing is timed without --throughput; add it or leave it out")
+    if any(size < 1 for size in arguments.batch_sizes or ()):
+        parser.error(f"--batch-sizes: expected numbers of at least 1: {arguments.batch_sizes}")
+    if (arguments.batch_sizes or arguments.seconds) and not arguments.throughput:
+        parser.error("--batch-sizes, --seconds: nothing is timed without --throughput; add it")
     if arguments.write and not arguments.write.is_dir():
         parser.error(f"--write: {arguments.write}: no such folder; make it first")
     if unknown := sorted(n for n in arguments.names if models.resolve(n)[0] not in zoo()):
         parser.error(f"not in the zoo: {', '.join(unknown)}; it has {', '.join(zoo())}")
-    rows, timed_on = [count(name) for name in arguments.names or zoo()], ""
     if arguments.throughput:
-        timed_on = conditions(batch_size)
-        rows = [row._replace(images_per_s=speed(row.name, batch_size)) for row in rows]
-    print(markdown(rows, timed_on))
+        plan = Plan(
+            batch_sizes=arguments.batch_sizes or (32, 256),
+            rounds=3,
+            budget_s=480 if arguments.seconds is None else arguments.seconds,
+            device=torch.device(arguments.device),
+        )
+        report = measure({n: (_make(n), pixels(n)) for n in arguments.names or COMPARED}, plan)
+        write_atomically(arguments.throughput, (json.dumps(report, indent=1) + "\n").encode())
+        print(section(report))
+        return 0
+    rows = [count(name) for name in arguments.names or zoo()]
+    speeds = [section(json.loads(path.read_text(encoding="utf-8"))) for path in timed()]
+    print(markdown(rows))
     if arguments.write:
-        write_atomically(arguments.write / "model_zoo.md", markdown(rows, timed_on).encode())
-        table = comma_separated(rows, timed_on)
-        write_atomically(arguments.write / "model_zoo.csv", table.encode())
+        write_atomically(arguments.write / "model_zoo.md", markdown(rows, speeds).encode())
+        write_atomically(arguments.write / "model_zoo.csv", comma_separated(rows).encode())
     return 0
 
 
-def conditions(batch_size: int) -> str:
-    """What the column images/s depends on, in a sentence."""
-    about = machine()
-    return (
-        f"images/s: inference, float32, channels-last, eager, batches of {batch_size}, the best of"
-        f" five, {torch.get_num_threads()} thread(s) on {about['cpu']}, torch {torch.__version__},"
-        f" {about['date']}"
-    )
+def timed() -> list[Path]:
+    """The committed raw results of --throughput."""
+    return sorted((Path(__file__).parent / "results").glob("zoo_throughput*.json"))
+
+
+def pixels(name: str) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that the figures are for."""
+    return (3, PIXELS[name], PIXELS[name]) if name in PIXELS else input_size(name)
 
 
 def zoo() -> list[str]:
@@ -100,27 +114,13 @@ def count(name: str) -> Row:
     """Count one model, by its name or its authors', without making its weights."""
     registered, arguments = models.resolve(name)
     name = name if arguments else registered
-    size = input_size(name)
+    size = pixels(name)
     with torch.device("meta"):
         model = _make(name)
-    classes = model.get_submodule("head").get_parameter("weight").shape[0]
+    classes = cast("int", model.num_classes)
     multiply_adds = macs(lambda: make_plain(name), size)
     reported = REPORTED.get(name, Reported())
     return Row(name, size[1], classes, parameters(model), multiply_adds, reported)
-
-
-def speed(name: str, batch_size: int) -> float:
-    """Images per second of wall-clock time, the best of five batches."""
-    model = _make(name).eval().to(memory_format=torch.channels_last)
-    images = torch.randn(batch_size, *input_size(name))
-    images = images.contiguous(memory_format=torch.channels_last)
-    seconds = []
-    with torch.no_grad():
-        for _ in range(6):  # the first warms up
-            started = time.perf_counter()
-            model(images)
-            seconds.append(time.perf_counter() - started)
-    return batch_size / min(seconds[1:])
 
 
 def _make(name: str) -> nn.Module:
@@ -128,37 +128,34 @@ def _make(name: str) -> nn.Module:
     return make_ours(name) if is_ours else make_plain(name)
 
 
-def markdown(rows: Sequence[Row], timed_on: str = "") -> str:
-    """The page: a table and its footnotes; `timed_on` are the conditions, if it was timed."""
+def markdown(rows: Sequence[Row], speeds: Sequence[str] = ()) -> str:
+    """The page: a table, its footnotes, and the tables of speeds."""
     used = [key for key in NOTES if any(key in row.reported.notes for row in rows)]
     numbers = {key: number for number, key in enumerate(used, start=1)}
     heads = ["model", "input", "classes", "parameters", "MACs [G]"]
-    heads += ["images/s"] if timed_on else []
     heads += ["paper: parameters", "paper: FLOPs", "paper: top-1 [%]", "notes"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         cells = [row.name, f"{row.pixels}", f"{row.classes}", f"{row.parameters:,}"]
         cells += [f"{row.macs / 1e9:.3f}" if row.macs >= 1e9 else f"{row.macs / 1e9:.5f}"]
-        cells += [f"{row.images_per_s or 0:.1f}"] if timed_on else []
         cells += row.reported[:3]
         cells += [", ".join(map(str, sorted(numbers[key] for key in row.reported.notes)))]
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"{numbers[key]}. {NOTES[key]}" for key in used]
-    return "\n".join([INTRODUCTION, *([timed_on, ""] if timed_on else []), *lines, "", *notes, ""])
+    return "\n".join([INTRODUCTION, *lines, "", *notes, "", *speeds])
 
 
-def comma_separated(rows: Sequence[Row], timed_on: str = "") -> str:
+def comma_separated(rows: Sequence[Row]) -> str:
     """The same with plain numbers, notes in words."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([
-        "model", "input_pixels", "classes", "parameters", "macs", "images_per_s", "timed_on",
+        "model", "input_pixels", "classes", "parameters", "macs",
         "paper_parameters", "paper_flops", "paper_top1", "notes",
     ])  # fmt: skip
     for row in rows:
         notes = " ".join(NOTES[key] for key in row.reported.notes)
-        timed = "" if row.images_per_s is None else f"{row.images_per_s:.1f}"
-        writer.writerow([*row[:5], timed, timed_on, *row.reported[:3], notes])
+        writer.writerow([*row[:5], *row.reported[:3], notes])
     return text.getvalue()
 
 
