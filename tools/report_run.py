@@ -17,6 +17,7 @@ from rich.table import Table
 from pipeline.errors import DataError
 from tools.cli import exits
 from trainer.record.data_wait import waiting_in_words
+from trainer.record.run_folder import next_commands
 
 Row = dict[str, str | int | float | None]
 
@@ -121,8 +122,7 @@ def _next(run: Path, state: Row) -> list[str]:
         ]
     return [
         "What comes next:",
-        f"  python tools/validate.py {run} --per-class {run / 'classes.csv'}",
-        f"  python tools/export_weights.py {run} --format hub --output {run.name}",
+        *(f"  {command}" for command in next_commands(run)),
     ]
 
 
