@@ -4,5 +4,6 @@
 - `imagenet_tars`, `kaggle`: ImageNet as its authors and as Kaggle give it.
 - `cifar`, `array_pickle`: CIFAR's archives, read without executing what is in a pickle.
 - `csv_list`: a list of paths and labels. `remote_folders`: class folders at a URL.
+- `splits`: validation images held out of the others, and classes left out.
 - `converted`: shards or an FFCV file, as the input of another conversion.
 """

@@ -32,10 +32,12 @@ class Layout:
     Attributes:
         name: of the layout, for messages.
         splits: what lists each one that is there.
+        beside: other folders that may be splits under another name.
     """
 
     name: str
     splits: Mapping[str, Callable[[], Scan]]
+    beside: tuple[str, ...] = ()
 
     def check(self, split: str) -> None:
         """See that `split` is there.
@@ -43,11 +45,18 @@ class Layout:
         Raises:
             DataError: naming what is there instead.
         """
-        if split not in self.splits:
-            raise DataError(
-                f"{self.name}: has no split {split} (there is {' and '.join(self.splits)});"
-                f" --split {next(iter(self.splits))} converts what is there"
-            )
+        if split in self.splits:
+            return
+        remedy = f"--split {next(iter(self.splits))} converts what is there"
+        if split == "val":
+            # `test` is what most call it.
+            named = sorted(self.beside, key=lambda name: (name != "test", name))[:1]
+            remedy = "".join(f"--val-folder {name} takes {name}/ as val; " for name in named)
+            remedy += "--val-fraction 0.05 holds out some of train; --split train converts it alone"
+        raise DataError(
+            f"{self.name}: has no split {split} (there is"
+            f" {' and '.join([*self.splits, *self.beside])}); {remedy}"
+        )
 
 
 def find_layout(
@@ -160,14 +169,30 @@ def _ffcv_of(source: Path, split: str) -> Path | None:
 
 
 def _class_folders(source: Path, classes: Sequence[str] | None) -> Layout | None:
-    there = [split for split in SPLITS if (source / split).is_dir()]
+    return class_folder_layout(source, {split: split for split in SPLITS})
+
+
+def class_folder_layout(source: Path, folders: Mapping[str, str]) -> Layout | None:
+    """The splits of class folders below `source`; None if there is none.
+
+    Args:
+        source: of all.
+        folders: the name of each split's folder.
+    """
+    there = {split: name for split, name in folders.items() if (source / name).is_dir()}
     if not there:
         return None
+    first = next(iter(there.values()))
 
-    def scan(split: str) -> Scan:
-        return scan_class_folders(source / split, class_names(source / there[0]))
+    def scan(name: str) -> Scan:
+        return scan_class_folders(source / name, class_names(source / first))
 
-    return Layout(f"{source}", {split: partial(scan, split) for split in there})
+    beside = sorted(p.name for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return Layout(
+        f"{source}",
+        {split: partial(scan, name) for split, name in there.items()},
+        beside=tuple(name for name in beside if name not in there.values()),
+    )
 
 
 def find_remote_layout(remote: RemoteFolder) -> Layout:
