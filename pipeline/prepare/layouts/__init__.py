@@ -5,5 +5,6 @@
 - `cifar`, `array_pickle`: CIFAR's archives, read without executing what is in a pickle.
 - `csv_list`: a list of paths and labels. `remote_folders`: class folders at a URL.
 - `splits`: validation images held out of the others, and classes left out.
-- `converted`: shards or an FFCV file, as the input of another conversion.
+- `webdataset`: shards that others made.
+- `converted`: our shards or an FFCV file, as the input of another conversion.
 """

@@ -19,6 +19,7 @@ from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
 from pipeline.prepare.layouts.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
 from pipeline.prepare.layouts.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
 from pipeline.prepare.layouts.remote_folders import scan_remote_folders
+from pipeline.prepare.layouts.webdataset import find_shards, scan_webdataset
 from pipeline.storage.remote import RemoteFolder
 
 SPLITS = ("train", "val")
@@ -79,7 +80,7 @@ def find_layout(
         raise DataError(f"{source}: no such folder; expected one that holds train/ and val/")
     if lists:
         return _lists(source, lists, classes)
-    finders = (_cifar, _kaggle, _official, _listed, _converted, _class_folders)
+    finders = (_cifar, _kaggle, _official, _listed, _converted, _webdataset, _class_folders)
     for find in finders:
         if layout := find(source, classes):
             return layout
@@ -89,7 +90,7 @@ def find_layout(
 _WHAT_IS_KNOWN = (
     "Known are: train/ and val/ with a folder for each class; Kaggle's ILSVRC/Data/CLS-LOC with"
     f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv that"
-    " begin with the line path,label; shards or .beton files of train and val"
+    " begin with the line path,label; WebDataset shards or .beton files of train and val"
 )
 
 
@@ -166,6 +167,17 @@ def _converted(source: Path, classes: Sequence[str] | None) -> Layout | None:
 def _ffcv_of(source: Path, split: str) -> Path | None:
     candidates = (source / split / f"{split}.beton", source / f"{split}.beton")
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _webdataset(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    if any(state_of_folder(source / split).is_unfinished for split in SPLITS):
+        return None  # ours, and not yet whole
+    shards = {split: find_shards(source, split) for split in SPLITS if find_shards(source, split)}
+    if not shards:
+        return None
+    training = shards.get("train") or next(iter(shards.values()))
+    scan = partial(scan_webdataset, source, training=training, classes=classes)
+    return Layout(f"{source}, WebDataset shards", {split: partial(scan, split) for split in shards})
 
 
 def _class_folders(source: Path, classes: Sequence[str] | None) -> Layout | None:
