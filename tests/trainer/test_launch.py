@@ -1,5 +1,6 @@
 """Whole runs, as a user starts them: killed, stopped, continued, refused; on one rank and two."""
 
+import csv
 import json
 import os
 import resource
@@ -175,6 +176,21 @@ def test_the_files_of_a_run_keep_their_contract(undisturbed):
     assert waited in str(last["text"])
     assert (run_folder / "recipe.yaml").exists()
     assert not list(run_folder.rglob("*.tmp"))
+
+
+def test_summary_csv_has_a_row_an_epoch(undisturbed):
+    rows = list(csv.DictReader((undisturbed / "tiny" / "summary.csv").open()))
+    steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    for epoch, row in enumerate(rows):
+        losses = [step["loss"] for step in steps if step["epoch"] == epoch]
+        averaged = [e for e in evaluations if e["epoch"] == epoch and e["ema"]]
+        assert float(row["train_loss"]) == pytest.approx(sum(losses) / len(losses))
+        assert [float(row[name]) for name in ("eval_top1", "eval_top5")] == [
+            averaged[0]["top1"],
+            averaged[0]["top5"],
+        ]
+        assert float(row["lr"]) == [step["lr"] for step in steps if step["epoch"] == epoch][-1]
 
 
 def test_a_run_says_what_starts_and_what_came_of_it_and_nothing_else(undisturbed, digits):

@@ -8,6 +8,7 @@ from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Saved, Sink,
 from trainer.process.signals import StopSignal
 from trainer.record.meta import Meta
 from trainer.record.run_folder import RunFolder
+from trainer.record.summary_csv import SummaryCsv
 
 
 def open_log(
@@ -40,4 +41,5 @@ def open_log(
     jsonl.resume(saved, meta.log if meta else None)
     console = stack.enter_context(closing(ConsoleProgress(total_steps=total, done_steps=done)))
     board = stack.enter_context(closing(TensorBoard(folder.path / "tensorboard", resume_step=done)))
-    return Fanout([console, jsonl, board], stop.fail), jsonl.mark
+    table = SummaryCsv(folder.path / "summary.csv", folder.metrics)
+    return Fanout([console, jsonl, board, table], stop.fail), jsonl.mark
