@@ -90,6 +90,8 @@ class Started:
     step: int
     """Steps done before."""
     total_steps: int
+    batch: int
+    """Images of a step, over all ranks."""
     num_classes: int
     """Of the data."""
     compile: str

@@ -17,7 +17,8 @@ def evaluated(*, ema: bool = False) -> Evaluated:
 
 
 def started(num_classes: int, compile_: str = "none") -> Started:
-    return Started(step=0, total_steps=7, num_classes=num_classes, compile=compile_, lines=("go",))
+    settings = {"num_classes": num_classes, "compile": compile_}
+    return Started(step=0, total_steps=7, batch=8, lines=("go",), **settings)
 
 
 @pytest.mark.parametrize(
