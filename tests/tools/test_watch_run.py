@@ -52,7 +52,9 @@ def test_a_run_that_has_just_begun_is_told_as_such(run, capsys):
 def test_it_follows_a_run_to_its_end_with_a_line_for_each_change(run, capsys, monkeypatch):
     log(run, START, step(10))
 
-    def goes_on(seconds, looks=iter(("same", "step", "end"))):
+    looks = iter(("same", "step", "end"))
+
+    def goes_on(seconds):
         assert seconds == 3
         happens = next(looks)
         if happens == "step":

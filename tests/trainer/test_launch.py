@@ -186,7 +186,8 @@ def test_summary_csv_has_a_row_an_epoch(undisturbed):
         losses = [step["loss"] for step in steps if step["epoch"] == epoch]
         averaged = [e for e in evaluations if e["epoch"] == epoch and e["ema"]]
         assert float(row["train_loss"]) == pytest.approx(sum(losses) / len(losses))
-        assert [float(row[name]) for name in ("eval_top1", "eval_top5")] == [
+        assert [float(row[name]) for name in ("eval_loss", "eval_top1", "eval_top5")] == [
+            averaged[0]["loss"],
             averaged[0]["top1"],
             averaged[0]["top5"],
         ]

@@ -12,19 +12,20 @@ def step(epoch: int, loss: float | None, lr: float = 0.1) -> str:
 
 def score(epoch: int, top1: float, *, ema: bool = False) -> str:
     event = {"event": "eval", "step": 1, "epoch": epoch, "top1": top1, "top5": 90.0, "ema": ema}
+    event["loss"] = 1.5
     return json.dumps(event)
 
 
 def test_an_epoch_is_a_row_with_the_mean_loss_and_the_last_score():
     log = [step(0, 2.0), step(0, None), step(0, 4.0, lr=0.2), score(0, 10.0), score(0, 11.0)]
     assert table("\n".join(log)) == (
-        "epoch,train_loss,eval_top1,eval_top5,lr\n0,3.0,11.0,90.0,0.2\n"
+        "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr\n0,3.0,1.5,11.0,90.0,0.2\n"
     )
 
 
 def test_epochs_that_were_not_evaluated_have_no_row_and_a_torn_line_none():
     log = [step(0, 2.0), step(1, 4.0), score(1, 10.0), '{"event": "eval", "st']
-    assert table("\n".join(log)).splitlines()[1:] == ["1,4.0,10.0,90.0,0.1"]
+    assert table("\n".join(log)).splitlines()[1:] == ["1,4.0,1.5,10.0,90.0,0.1"]
 
 
 def test_after_a_log_was_cut_and_went_on_each_row_is_there_once(tmp_path):
@@ -35,7 +36,7 @@ def test_after_a_log_was_cut_and_went_on_each_row_is_there_once(tmp_path):
     sink(event)
     metrics.write_text("\n".join([step(0, 2.0), score(0, 10.0), step(1, 1.0), score(1, 21.0)]))
     sink(event)
-    assert [row.split(",")[:3] for row in path.read_text().splitlines()[1:]] == [
-        ["0", "2.0", "10.0"],
-        ["1", "1.0", "21.0"],
+    assert [row.split(",")[:4] for row in path.read_text().splitlines()[1:]] == [
+        ["0", "2.0", "1.5", "10.0"],
+        ["1", "1.0", "1.5", "21.0"],
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.storage.files import write_atomically
 from trainer.events import Evaluated, Event
 
-COLUMNS = ("epoch", "train_loss", "eval_top1", "eval_top5", "lr")
+COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
 
 
 class SummaryCsv:
@@ -40,7 +40,7 @@ def table(log: str) -> str:
     """
     losses: dict[int, list[float]] = {}
     rates: dict[int, float] = {}
-    scores: dict[int, tuple[float, float]] = {}
+    scores: dict[int, tuple[float | None, float, float]] = {}
     for line in log.splitlines():
         if not line.endswith("}"):  # torn
             continue
@@ -50,12 +50,12 @@ def table(log: str) -> str:
             if event["loss"] is not None:
                 losses.setdefault(event["epoch"], []).append(event["loss"])
         elif event["event"] == "eval":
-            scores[event["epoch"]] = (event["top1"], event["top5"])
+            scores[event["epoch"]] = (event.get("loss"), event["top1"], event["top5"])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for epoch, (top1, top5) in scores.items():
+    for epoch, score in scores.items():
         found = losses.get(epoch)
         loss = sum(found) / len(found) if found else ""
-        writer.writerow((epoch, loss, top1, top5, rates.get(epoch, "")))
+        writer.writerow((epoch, loss, *score, rates.get(epoch, "")))
     return file.getvalue()
