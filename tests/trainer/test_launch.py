@@ -179,7 +179,7 @@ def test_the_files_of_a_run_keep_their_contract(undisturbed):
 
 
 def test_summary_csv_has_a_row_an_epoch(undisturbed):
-    rows = list(csv.DictReader((undisturbed / "tiny" / "summary.csv").open()))
+    rows = list(csv.DictReader((undisturbed / "tiny" / "summary.csv").read_text().splitlines()))
     steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
     assert [row["epoch"] for row in rows] == ["0", "1"]
     for epoch, row in enumerate(rows):
