@@ -19,7 +19,7 @@ $(ENV): pyproject.toml uv.lock tools/make_env.sh $(NATIVE)
 quickstart: $(ENV)  ## train a small DynaMixer on handwritten digits, on the CPU, in minutes
 	python tools/make_digits.py data/digits
 	python tools/make_shards.py data/digits
-	deepspeed launch.py --config configs/quickstart.yaml
+	deepspeed --quiet launch.py --config configs/quickstart.yaml
 	python tools/preview_batches.py --config configs/quickstart.yaml --output runs/quickstart/batch.png
 	python tools/plot_run.py runs/quickstart
 	python tools/report_run.py runs/quickstart

@@ -79,7 +79,15 @@ class _Process:
         # Threads that spin while they wait for each other take the cores from those that decode
         # images; OpenMP reads this once, when torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        # Imported here, because it takes ten seconds: a mistake in the recipe is told by now.
+        # Imported here, because numpy takes a moment and torch ten seconds: what can be told
+        # before is told before.
+        from trainer.process.early_checks import check_names
+
+        try:
+            check_names(self._recipe)
+        except ValueError as error:
+            return self._fail(f"error: {error}", EXIT_BAD_INPUT)
+
         from trainer.process.world import bootstrap
 
         try:

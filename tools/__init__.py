@@ -5,7 +5,8 @@
 - `convert_checkpoint`, `export_weights`, `average_checkpoints`: weights from elsewhere, for
   elsewhere, and several made one.
 - `validate`, `predict`: a model measured, and asked. `trained`: what is done with trained models.
-- `preview_batches`, `plot_run`, `report_run`: what a run sees, and what it did.
+- `preview_batches`, `plot_run`, `report_run`, `watch_run`: what a run sees, what it did, and how
+  far it is.
 - `bench_loader`: where the time of training goes; `speed`: how it is measured.
 - `cli`: what the tools' command lines share.
 """

@@ -27,6 +27,7 @@ from pipeline.prepare.conversion.manifest import read_manifest, software
 from pipeline.prepare.conversion.workers import map_in_processes
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.output_options import available_cores
 from tools.cli.progress import ImageProgress, interruptible
@@ -45,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     error, code = "", 0
     try:
         with interruptible():
-            for folder in _folders(arguments.path):
+            folders = _folders(arguments.path)
+            for name in _unread(arguments.path, folders):
+                print(
+                    f"{arguments.path / name}: not read: it is neither train nor val", file=console
+                )
+            for folder in folders:
                 results.append(_check(folder, arguments))
                 print(_in_words(results[-1]), file=console)
         code = 0 if all(result.is_sound for result in results) else exits.BAD_INPUT
@@ -82,8 +88,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
     arguments = parser.parse_args(argv)
-    if arguments.source is None and (arguments.list or arguments.classes):
-        parser.error("--list and --classes have no effect without --repair SOURCE")
+    reading = (arguments.list, arguments.classes, arguments.val_folder, arguments.val_fraction)
+    if arguments.source is None and (any(reading) or arguments.drop_empty_classes):
+        parser.error("how a source is read has no effect without --repair SOURCE")
     return arguments
 
 
@@ -96,6 +103,14 @@ def _folders(path: Path | RemoteFolder) -> list[Path]:
         what = "a file; name the folder that it lies in" if path.exists() else "no such folder"
         raise DataError(f"{path}: {what}")
     return [path / split for split in SPLITS if (path / split).is_dir()] or [path]
+
+
+def _unread(path: Path, folders: list[Path]) -> list[str]:
+    """Names of what lies in `path` beside the splits that are checked."""
+    if folders == [path]:
+        return []
+    known = {folder.name for folder in folders}
+    return sorted(p.name for p in path.iterdir() if p.name not in known and p.name[0] != ".")
 
 
 def _check(folder: Path, arguments: argparse.Namespace) -> FolderResult:
@@ -160,9 +175,9 @@ def _num_workers(arguments: argparse.Namespace, work_bytes: int) -> int:
 
 
 def _in_words(result: FolderResult) -> str:
-    shards = f" in {result.shards:,} shards" if result.shards else ""
-    found = f"{len(result.problems)} problems" if result.problems else "sound"
-    lines = [f"{result.folder}: {result.images:,} images{shards}: {found}"]
+    shards = f" in {counted(result.shards, 'shard')}" if result.shards else ""
+    found = counted(len(result.problems), "problem") if result.problems else "sound"
+    lines = [f"{result.folder}: {counted(result.images, 'image')}{shards}: {found}"]
     lines += ["  {where}: {kind}: {detail}".format(**problem) for problem in result.problems]
     if result.repaired:
         lines.append(f"  made again: {', '.join(result.repaired)}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.errors import UnusableInputError
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.prepare.writers.folder_writer import write_class_folders
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.progress import ImageProgress, interruptible
 from tools.cli.source_options import add_source_options, open_layout
@@ -46,7 +47,8 @@ def _run(arguments: argparse.Namespace) -> int:
         scan, folder = layout.splits[split](), arguments.output / split
         with ImageProgress(split, len(scan), int(scan.sizes.sum())) as progress:
             write_class_folders(scan, folder, progress.advance)
-        print(f"{folder}: {len(scan):,} images of {len(scan.classes):,} classes")
+        classes = counted(len(scan.classes), "class", "classes")
+        print(f"{folder}: {counted(len(scan), 'image')} of {classes}")
     return 0
 
 

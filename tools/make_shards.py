@@ -29,6 +29,7 @@ from pipeline.prepare.conversion.remote_output import staged, staged_for_looking
 from pipeline.prepare.conversion.run import check_output, convert, find_finished, merge
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_options import (
@@ -39,6 +40,8 @@ from tools.cli.output_options import (
 )
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
+
+_NAMED_CLASSES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class SplitResult:
     shards: int
     seconds: float
     left_out: int = 0
+    empty_classes: list[str] = field(default_factory=list)
+    """Classes of the split without an image."""
     unusual: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
 
@@ -225,6 +230,7 @@ def _completed(
         size=manifest["bytes"],
         seconds=seconds,
         left_out=len(manifest["left_out"]),
+        empty_classes=[name for name, count in manifest["class_counts"].items() if not count],
         unusual={f"{u['what']}, {u['action']}": u["images"] for u in manifest["unusual"]},
     )
 
@@ -237,6 +243,7 @@ def _result(
     size: int = 0,
     seconds: float = 0.0,
     left_out: int = 0,
+    empty_classes: Sequence[str] = (),
     unusual: dict[str, int] | None = None,
 ) -> SplitResult:
     return SplitResult(
@@ -249,6 +256,7 @@ def _result(
         shards=conversion.plan.num_shards,
         seconds=round(seconds, 3),
         left_out=left_out,
+        empty_classes=list(empty_classes),
         unusual=unusual or {},
         ignored=conversion.scan.ignored,
     )
@@ -256,12 +264,25 @@ def _result(
 
 def _in_words(result: SplitResult) -> str:
     lines = [
-        f"{result.folder}: {result.state}: {result.images:,} images of {result.classes:,} classes,"
-        f" {result.bytes / 1e6:,.1f} MB in {result.shards:,} shards, {result.seconds:,.1f} s"
+        f"{result.folder}: {result.state}: {counted(result.images, 'image')} of"
+        f" {counted(result.classes, 'class', 'classes')}, {result.bytes / 1e6:,.1f} MB in"
+        f" {counted(result.shards, 'shard')}, {result.seconds:,.1f} s"
     ]
     if result.left_out:
-        lines.append(f"  {result.left_out} could not be used and are left out: see report.tsv")
-    lines += [f"  {count:,} images: {what}" for what, count in result.unusual.items()]
+        lines.append(
+            f"  {result.left_out} could not be used and"
+            f" {'is' if result.left_out == 1 else 'are'} left out: see report.tsv"
+        )
+    if result.empty_classes:
+        named = ", ".join(result.empty_classes[:_NAMED_CLASSES])
+        more = len(result.empty_classes) - _NAMED_CLASSES
+        classes = counted(len(result.empty_classes), "class", "classes")
+        lines.append(
+            f"  without an image, but still {classes} of the model: {named}"
+            f"{f' and {more} more' if more > 0 else ''};"
+            " --drop-empty-classes leaves out those without a training file, and numbers anew"
+        )
+    lines += [f"  {counted(count, 'image')}: {what}" for what, count in result.unusual.items()]
     if result.ignored:
         names = ", ".join(f"{count} {name}" for name, count in result.ignored.items())
         lines.append(f"  files that are no images by name, ignored: {names}")

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import DataError
+from pipeline.words import counted
 from tools.cli import exits
 from trainer.record.data_wait import waiting_in_words
+from trainer.record.run_folder import next_commands
 
 Row = dict[str, str | int | float | None]
 
@@ -66,10 +68,12 @@ def read_state(run: Path) -> Row:
     state: Row = {"state": "not complete", "steps": 0}
     for event in events:
         if event["event"] == "step":
-            names = ("epoch", "loss", "images_per_s")
+            names = ("epoch", "loss", "images_per_s", "data_wait_s")
             state |= {"steps": event["step"], **{name: event[name] for name in names}}
         elif event["event"] == "eval":
             state |= {name: event[name] for name in ("top1", "top5", "count")}
+        elif event["event"] == "start":
+            state |= {name: event[name] for name in ("total_steps", "batch")}
         elif event["event"] == "save":
             state |= {"saved_step": event["step"]}
     return state
@@ -86,7 +90,9 @@ def _events(path: Path) -> list[Row]:
 def _table(run: Path, state: Row) -> Table:
     table = Table(title=f"{run.name}: {state['state']}", show_header=False)
     if "top1" in state:
-        table.add_row("top-1", f"{state['top1']:.2f} % of {state['count']:,} images")
+        table.add_row(
+            "top-1", f"{state['top1']:.2f} % of {counted(int(state['count'] or 0), 'image')}"
+        )
     if state["state"] == "complete":
         table.add_row("training speed", f"{state['images_per_s']:,.0f} images/s")
         waiting = float(state["data_wait_fraction"] or 0)
@@ -121,8 +127,7 @@ def _next(run: Path, state: Row) -> list[str]:
         ]
     return [
         "What comes next:",
-        f"  python tools/validate.py {run} --per-class {run / 'classes.csv'}",
-        f"  python tools/export_weights.py {run} --format hub --output {run.name}",
+        *(f"  {command}" for command in next_commands(run)),
     ]
 
 

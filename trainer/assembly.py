@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, compile_in_place, constructor_arguments
+from models.cost import model_cost
 from models.weights.description import ModelDescription
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
@@ -27,7 +28,7 @@ from pipeline.loaders.token_targets import TokenLabels
 from trainer.batch_plan import BatchPlan
 from trainer.distillation import build_criterion
 from trainer.engine import Engine, allow_tf32, check_trainable
-from trainer.events import ConsoleProgress, Fanout, Jsonl, LogMark, Note, Saved, Sink, TensorBoard
+from trainer.events import LogMark, Note, Sink
 from trainer.initial_weights import load_weights
 from trainer.input_spec import evaluation_input, input_spec, spec_of, take_input
 from trainer.job import Job, Outcome
@@ -38,9 +39,9 @@ from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import Recipe
-from trainer.record import checkpoint
+from trainer.record import announcement, checkpoint
 from trainer.record.bad_samples import BadSampleList
-from trainer.record.meta import Meta
+from trainer.record.log import open_log
 from trainer.record.run_folder import RunFolder
 from trainer.yaml_config import ConfigError
 
@@ -74,12 +75,23 @@ def train(
         if on_main(lambda: _is_complete(recipe, folder)):
             return Outcome.COMPLETE
         watchdog = Watchdog(recipe.run.watchdog_s, give_up)
-        trainer = _assemble(recipe, world, stop, folder, sources, stack, watchdog)
+        trainer, emit = _assemble(recipe, world, stop, folder, sources, stack, watchdog)
         outcome = trainer.fit()
         if outcome is Outcome.COMPLETE:
-            on_main(lambda: folder.write_summary(summarize(trainer)))
+            on_main(lambda: _close(trainer, emit, folder, len(sources[0].classes)))
         watchdog.finish()
     return outcome
+
+
+def _close(trainer: Trainer, emit: Sink, folder: RunFolder, num_classes: int) -> None:
+    """Write `summary.json`, and say how the run went."""
+    progress, tally, result = trainer.progress, trainer.tally, trainer.result
+    assert result is not None
+    folder.write_summary(announcement.summary(result, progress, tally))
+    text = announcement.closing_words(
+        result, progress, tally, num_classes=num_classes, folder=folder.path
+    )
+    emit(Note(step=progress.step, text=text))
 
 
 def _is_complete(recipe: Recipe, folder: RunFolder) -> bool:
@@ -113,22 +125,6 @@ def open_splits(data: DataConfig) -> tuple[Source, Source]:
     return train, val
 
 
-def summarize(trainer: Trainer) -> dict[str, float | int]:
-    """The contents of `summary.json`."""
-    result, tally = trainer.result, trainer.tally
-    assert result is not None
-    return {
-        "top1": result.top1,
-        "top5": result.top5,
-        "count": result.count,
-        "images_per_s": tally.images_per_s,
-        "data_wait_fraction": tally.wait_fraction,
-        "steps": trainer.progress.step,
-        "epochs": trainer.progress.epoch,
-        "wall_s": tally.wall_s,
-    }
-
-
 def _assemble(
     recipe: Recipe,
     world: World,
@@ -137,7 +133,8 @@ def _assemble(
     sources: tuple[Source, Source],
     stack: ExitStack,
     watchdog: Watchdog,
-) -> Trainer:
+) -> tuple[Trainer, Sink]:
+    """The trainer, where its newest checkpoint left it, and where events go."""
     plan = _plan(recipe, world, len(sources[0]))
     model = _model(recipe, len(sources[0].classes))
     take_input(model, recipe)
@@ -159,8 +156,19 @@ def _assemble(
     step = meta.progress.step if meta else 0
     total = train.batches_per_epoch // plan.accumulation * recipe.schedule.total_epochs
     emit, log_mark = (
-        _log_of_run(folder, stop, stack, latest, meta, total) if world.is_main else _MUTE
+        open_log(folder, stop, stack, latest, meta, total=total) if world.is_main else _MUTE
     )
+    if world.is_main:
+        emit(
+            announcement.started(
+                *(recipe, world, plan, sources),
+                cost=model_cost(model, recipe.model.name),
+                size=spec.size,
+                folder=folder.path,
+                step=step,
+                total=total,
+            )
+        )
     if recipe.model.init_from and latest is None:
         load_weights(model, recipe.model.init_from, name=recipe.model.name, key="model.init_from")
     freeze(model, recipe.model.freeze)
@@ -203,7 +211,7 @@ def _assemble(
     if latest is not None:
         trainer.resume(latest)
         job.emit(Note(step=step, text=f"going on from {latest} (step {step} of {total})"))
-    return trainer
+    return trainer, emit
 
 
 def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:
@@ -287,26 +295,6 @@ def _loader(
         training=training,
         report=report,
     )
-
-
-def _log_of_run(
-    folder: RunFolder,
-    stop: StopSignal,
-    stack: ExitStack,
-    latest: Path | None,
-    meta: Meta | None,
-    total: int,
-) -> tuple[Sink, Callable[[], LogMark | None]]:
-    """Open the sinks of rank 0 where the checkpoint `latest` left them."""
-    jsonl = stack.enter_context(closing(Jsonl(folder.metrics)))
-    saved, done = None, 0
-    if meta is not None:
-        done = meta.progress.step
-        saved = Saved(step=done, epoch=meta.progress.epoch, path=str(latest))
-    jsonl.resume(saved, meta.log if meta else None)
-    console = stack.enter_context(closing(ConsoleProgress(total_steps=total, done_steps=done)))
-    board = stack.enter_context(closing(TensorBoard(folder.path / "tensorboard", resume_step=done)))
-    return Fanout([console, jsonl, board], stop.fail), jsonl.mark
 
 
 def _data_fingerprint(source: Source, labels: TokenLabels | None) -> str:

@@ -82,8 +82,30 @@ class Note:
     text: str
 
 
-Event = Step | Evaluated | Saved | Note
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """A process of the run begins, or goes on; what it works with."""
+
+    event: ClassVar[str] = "start"
+    step: int
+    """Steps done before."""
+    total_steps: int
+    batch: int
+    """Images of a step, over all ranks."""
+    num_classes: int
+    """Of the data."""
+    compile: str
+    """`run.compile`."""
+    lines: tuple[str, ...]
+    """The same and more in words, the warnings last."""
+
+
+Event = Step | Evaluated | Saved | Note | Started
 Sink = Callable[[Event], None]
+
+
+MIN_CLASSES_TOP5 = 10
+"""Of fewer classes, top-5 says nothing."""
 
 
 class Fanout:
@@ -216,6 +238,7 @@ class ConsoleProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._total = total_steps
+        self._num_classes = 0
         if self._console.is_terminal:
             columns = (
                 TextColumn("[bold]train"),
@@ -235,12 +258,29 @@ class ConsoleProgress:
         elif isinstance(event, Evaluated):
             weights = "EMA weights" if event.ema else "weights"
             loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
-            self._console.print(
-                f"epoch {event.epoch}: top-1 {event.top1:.2f} %, top-5 {event.top5:.2f} %,"
+            # Of a few classes, five are nearly all.
+            top5 = f" top-5 {event.top5:.2f} %," if self._num_classes >= MIN_CLASSES_TOP5 else ""
+            self._say(
+                f"epoch {event.epoch}: top-1 {event.top1:.2f} %,{top5}"
                 f" loss {loss} on {event.count} images ({weights})"
             )
         elif isinstance(event, Note):
-            self._console.print(event.text)
+            self._say(event.text)
+        elif isinstance(event, Started):
+            self._num_classes = event.num_classes
+            for line in event.lines:
+                self._say(line)
+            if event.compile != "none":
+                self._say_compiling()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+
+    def _say_compiling(self) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description="compiling ...")
+        else:
+            self._say("compiling ... (the first step takes minutes)")
 
     def _show_step(self, event: Step) -> None:
         loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
@@ -251,7 +291,7 @@ class ConsoleProgress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=event.step, description=text)
         else:
-            self._console.print(f"step {event.step}/{self._total}  epoch {event.epoch}  {text}")
+            self._say(f"step {event.step}/{self._total}  epoch {event.epoch}  {text}")
 
     def close(self) -> None:
         """Give the terminal back."""

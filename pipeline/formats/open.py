@@ -12,10 +12,38 @@ from pipeline.formats.shard_folder import INDEX_NAME, state_of_folder
 from pipeline.formats.shard_source import ShardSource
 from pipeline.formats.source import Source
 
+MAX_NAMED = 6
+"""Folders that a message lists."""
+
 
 def open_split(data: DataConfig, split: str) -> Source:
     """Open a split of the data that a recipe names. Raises as `open_source` does."""
+    check_split(data, split)
     return open_source(f"{data.root.rstrip('/')}/{split}", data)
+
+
+def check_split(data: DataConfig, split: str) -> None:
+    """See that something lies where the split of a local `data.root` should.
+
+    Raises:
+        DataError: if not; it names what lies beside.
+    """
+    root = Path(data.root)
+    if "://" in data.root or (root / split).exists() or (root / f"{split}.beton").exists():
+        return
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "there is no such folder"
+        raise DataError(
+            f"data.root: {root}: {what}; name a folder that holds train/ and val/, such as"
+            " tools/make_shards.py writes"
+        )
+    beside = sorted(path.name for path in root.iterdir() if path.is_dir())[:MAX_NAMED]
+    lies = f"beside {', '.join(beside)}" if beside else "in an empty folder"
+    remedy = "it must hold train/ and val/"
+    if split == "val" and "train" in beside:
+        take = "--val-folder test" if "test" in beside else "--val-fraction 0.05"
+        remedy = f"`python tools/make_shards.py {root} {take}` makes both splits of it"
+    raise DataError(f"{root}: there is no {split}/ ({lies}); {remedy}")
 
 
 def open_source(path: str | Path, data: DataConfig | None = None) -> Source:

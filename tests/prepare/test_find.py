@@ -451,7 +451,7 @@ def test_missing_split_is_named(image_folder, tmp_path, capsys):
     shutil.copytree(image_folder / "train", tmp_path / "set" / "train")
     arguments = [str(tmp_path / "set"), "--output", str(tmp_path / "out")]
     assert make_shards.main(arguments) == 2
-    message = "has no split val (there is train); --split train converts what is there"
+    message = "has no split val (there is train); --val-fraction 0.05 holds out some of train"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -1,5 +1,6 @@
 """Whole runs, as a user starts them: killed, stopped, continued, refused; on one rank and two."""
 
+import csv
 import json
 import os
 import resource
@@ -151,6 +152,8 @@ def undisturbed(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("undisturbed")
     done = run(command(folder))
     assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
     return folder
 
 
@@ -165,7 +168,7 @@ def test_the_files_of_a_run_keep_their_contract(undisturbed):
     assert {event["count"] for event in evaluations} == {360}
     assert [event["ema"] for event in evaluations] == [False, True, False, True]
     summary = json.loads((run_folder / "summary.json").read_text())
-    expected = "top1 top5 count images_per_s data_wait_fraction steps epochs wall_s"
+    expected = "top1 top5 count ema best_top1 images_per_s data_wait_fraction steps epochs wall_s"
     assert set(summary) == set(expected.split())
     assert (summary["count"], summary["steps"], summary["epochs"]) == (360, STEPS, 2)
     (last,) = [event for event in events(undisturbed, "note") if event["step"] == STEPS]
@@ -173,6 +176,43 @@ def test_the_files_of_a_run_keep_their_contract(undisturbed):
     assert waited in str(last["text"])
     assert (run_folder / "recipe.yaml").exists()
     assert not list(run_folder.rglob("*.tmp"))
+
+
+def test_summary_csv_has_a_row_an_epoch(undisturbed):
+    rows = list(csv.DictReader((undisturbed / "tiny" / "summary.csv").read_text().splitlines()))
+    steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    for epoch, row in enumerate(rows):
+        losses = [step["loss"] for step in steps if step["epoch"] == epoch]
+        averaged = [e for e in evaluations if e["epoch"] == epoch and e["ema"]]
+        assert float(row["train_loss"]) == pytest.approx(sum(losses) / len(losses))
+        assert [float(row[name]) for name in ("eval_loss", "eval_top1", "eval_top5")] == [
+            averaged[0]["loss"],
+            averaged[0]["top1"],
+            averaged[0]["top5"],
+        ]
+        assert float(row["lr"]) == [step["lr"] for step in steps if step["epoch"] == epoch][-1]
+
+
+def test_a_run_says_what_starts_and_what_came_of_it_and_nothing_else(undisturbed, digits):
+    lines = (undisturbed / "stdout.txt").read_text().splitlines()
+    folder = undisturbed / "tiny"
+    assert lines[0].startswith("model    dynamixer_nano: 0.51 M parameters, ")
+    assert lines[1] == f"data     {digits}: 10 classes, 487 training images, 360 validation images"
+    assert lines[2] == "length   2 epochs of 12 steps"
+    assert lines[4] == "batch    40 = 1 rank x 20 per_gpu x 2 accumulated"
+    assert lines[5] == f"folder   {folder}"
+    assert lines[6].startswith("step 1/24 ")
+    best = max(event["top1"] for event in events(undisturbed, "eval") if event["ema"])
+    last = events(undisturbed, "eval")[-1]["top1"]
+    assert lines[-5].startswith(f"complete: top-1 {last:.2f} %, top-5 ")
+    assert f"(the EMA weights at the end; the best evaluation had {best:.2f} %)" in lines[-5]
+    assert lines[-4].endswith(f"all files are in {folder}")
+    assert [line.split()[:3] for line in lines[-2:]] == [
+        ["python", "tools/validate.py", str(folder)],
+        ["python", "tools/export_weights.py", str(folder)],
+    ]
+    assert (undisturbed / "stderr.txt").read_text() == ""
 
 
 def test_training_learns(undisturbed):

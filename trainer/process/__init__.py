@@ -1,6 +1,7 @@
 """This process among all of the run, and on its machine.
 
 - `world`: ranks, devices, process group.
+- `early_checks`: mistakes in a recipe that are found in a moment.
 - `signals`: being told to stop.
 - `data_clock`: waits for data, of all ranks.
 - `watchdog`: a rank that hangs or died.

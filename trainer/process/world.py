@@ -58,6 +58,8 @@ def bootstrap() -> None:
     # DeepSpeed builds its CPU collectives with the `ninja` that is installed beside Python.
     scripts = str(Path(sys.executable).parent)
     environment["PATH"] = scripts + os.pathsep + environment.get("PATH", os.defpath)
+    if not torch.cuda.is_available():  # DeepSpeed would warn that it found no accelerator
+        environment.setdefault("DS_ACCELERATOR", "cpu")
     if "TORCHELASTIC_RUN_ID" in environment and "MASTER_PORT" in environment:
         # With gloo, a restarted attempt that meets the store of the dead one hangs.
         attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import socket
 import time
 from pathlib import Path
@@ -70,7 +71,7 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
 
-    def write_summary(self, summary: dict[str, float | int]) -> None:
+    def write_summary(self, summary: dict[str, float | int | bool]) -> None:
         """Write `summary.json`, by which other programs know that the run is complete."""
         write_atomically(self.summary, json.dumps(summary, indent=2).encode() + b"\n")
 
@@ -114,6 +115,15 @@ class RunFolder:
                 f"{self.path} belongs to another recipe; these values differ:\n{changes}\n"
                 "Choose another run.name, or restore the values to go on with this run"
             )
+
+
+def next_commands(run: Path) -> tuple[str, str]:
+    """What is done with a run that is complete; `run` is its folder."""
+    folder, classes = shlex.quote(str(run)), shlex.quote(str(run / "classes.csv"))
+    return (
+        f"python tools/validate.py {folder} --per-class {classes}",
+        f"python tools/export_weights.py {folder} --format hub --output {shlex.quote(run.name)}",
+    )
 
 
 def _locks(file: TextIO) -> bool:

@@ -4,5 +4,7 @@
 - `imagenet_tars`, `kaggle`: ImageNet as its authors and as Kaggle give it.
 - `cifar`, `array_pickle`: CIFAR's archives, read without executing what is in a pickle.
 - `csv_list`: a list of paths and labels. `remote_folders`: class folders at a URL.
-- `converted`: shards or an FFCV file, as the input of another conversion.
+- `splits`: validation images held out of the others, and classes left out.
+- `webdataset`: shards that others made.
+- `converted`: our shards or an FFCV file, as the input of another conversion.
 """

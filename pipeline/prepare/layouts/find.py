@@ -19,6 +19,7 @@ from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
 from pipeline.prepare.layouts.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
 from pipeline.prepare.layouts.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
 from pipeline.prepare.layouts.remote_folders import scan_remote_folders
+from pipeline.prepare.layouts.webdataset import find_shards, scan_webdataset
 from pipeline.storage.remote import RemoteFolder
 
 SPLITS = ("train", "val")
@@ -32,10 +33,12 @@ class Layout:
     Attributes:
         name: of the layout, for messages.
         splits: what lists each one that is there.
+        beside: other folders that may be splits under another name.
     """
 
     name: str
     splits: Mapping[str, Callable[[], Scan]]
+    beside: tuple[str, ...] = ()
 
     def check(self, split: str) -> None:
         """See that `split` is there.
@@ -43,11 +46,18 @@ class Layout:
         Raises:
             DataError: naming what is there instead.
         """
-        if split not in self.splits:
-            raise DataError(
-                f"{self.name}: has no split {split} (there is {' and '.join(self.splits)});"
-                f" --split {next(iter(self.splits))} converts what is there"
-            )
+        if split in self.splits:
+            return
+        remedy = f"--split {next(iter(self.splits))} converts what is there"
+        if split == "val":
+            # `test` is what most call it.
+            named = sorted(self.beside, key=lambda name: (name != "test", name))[:1]
+            remedy = "".join(f"--val-folder {name} takes {name}/ as val; " for name in named)
+            remedy += "--val-fraction 0.05 holds out some of train; --split train converts it alone"
+        raise DataError(
+            f"{self.name}: has no split {split} (there is"
+            f" {' and '.join([*self.splits, *self.beside])}); {remedy}"
+        )
 
 
 def find_layout(
@@ -70,7 +80,7 @@ def find_layout(
         raise DataError(f"{source}: no such folder; expected one that holds train/ and val/")
     if lists:
         return _lists(source, lists, classes)
-    finders = (_cifar, _kaggle, _official, _listed, _converted, _class_folders)
+    finders = (_cifar, _kaggle, _official, _listed, _converted, _webdataset, _class_folders)
     for find in finders:
         if layout := find(source, classes):
             return layout
@@ -80,7 +90,7 @@ def find_layout(
 _WHAT_IS_KNOWN = (
     "Known are: train/ and val/ with a folder for each class; Kaggle's ILSVRC/Data/CLS-LOC with"
     f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv that"
-    " begin with the line path,label; shards or .beton files of train and val"
+    " begin with the line path,label; WebDataset shards or .beton files of train and val"
 )
 
 
@@ -159,15 +169,42 @@ def _ffcv_of(source: Path, split: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def _webdataset(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    if any(state_of_folder(source / split).is_unfinished for split in SPLITS):
+        return None  # ours, and not yet whole
+    shards = {split: find_shards(source, split) for split in SPLITS if find_shards(source, split)}
+    if not shards:
+        return None
+    training = shards.get("train") or next(iter(shards.values()))
+    scan = partial(scan_webdataset, source, training=training, classes=classes)
+    return Layout(f"{source}, WebDataset shards", {split: partial(scan, split) for split in shards})
+
+
 def _class_folders(source: Path, classes: Sequence[str] | None) -> Layout | None:
-    there = [split for split in SPLITS if (source / split).is_dir()]
+    return class_folder_layout(source, {split: split for split in SPLITS})
+
+
+def class_folder_layout(source: Path, folders: Mapping[str, str]) -> Layout | None:
+    """The splits of class folders below `source`; None if there is none.
+
+    Args:
+        source: of all.
+        folders: the name of each split's folder.
+    """
+    there = {split: name for split, name in folders.items() if (source / name).is_dir()}
     if not there:
         return None
+    first = next(iter(there.values()))
 
-    def scan(split: str) -> Scan:
-        return scan_class_folders(source / split, class_names(source / there[0]))
+    def scan(name: str) -> Scan:
+        return scan_class_folders(source / name, class_names(source / first))
 
-    return Layout(f"{source}", {split: partial(scan, split) for split in there})
+    beside = sorted(p.name for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return Layout(
+        f"{source}",
+        {split: partial(scan, name) for split, name in there.items()},
+        beside=tuple(name for name in beside if name not in there.values()),
+    )
 
 
 def find_remote_layout(remote: RemoteFolder) -> Layout:

@@ -1,0 +1,77 @@
+"""`tools/watch_run.py`: how far a run is, from its files alone."""
+
+import json
+
+import pytest
+
+from tools import watch_run
+
+START = {"event": "start", "step": 0, "total_steps": 100, "batch": 40, "num_classes": 10}
+STEP = {"event": "step", "epoch": 1, "lr": 0.1, "images_per_s": 50.0, "data_wait_s": 0.25}
+SCORE = {"event": "eval", "step": 10, "epoch": 0, "top1": 40.0, "top5": 80.0, "count": 7}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("model: {name: dynamixer_nano}\n")
+    return folder
+
+
+def log(run, *events):
+    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def step(number, loss=1.25):
+    return {**STEP, "step": number, "loss": loss}
+
+
+def test_a_look_tells_step_loss_accuracy_speed_wait_and_time_left(run, capsys):
+    log(run, START, step(10), SCORE, step(25))
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert capsys.readouterr().out == (  # 75 steps of 40 images at 50 a second
+        "mine: step 25/100, epoch 1, loss 1.2500, top-1 40.00 %, 50 images/s, data wait 0.2 s,"
+        " 60 s left\n"
+    )
+
+
+def test_a_loss_that_was_not_finite_and_a_log_of_before_are_told(run, capsys):
+    log(run, step(10, loss=None))
+    assert watch_run.main([str(run), "--once"]) == 0
+    out = capsys.readouterr().out
+    assert "step 10, epoch 1, loss not finite, 50 images/s" in out
+    assert "left" not in out
+
+
+def test_a_run_that_has_just_begun_is_told_as_such(run, capsys):
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "nothing is logged yet" in capsys.readouterr().out
+
+
+def test_it_follows_a_run_to_its_end_with_a_line_for_each_change(run, capsys, monkeypatch):
+    log(run, START, step(10))
+
+    looks = iter(("same", "step", "end"))
+
+    def goes_on(seconds):
+        assert seconds == 3
+        happens = next(looks)
+        if happens == "step":
+            log(run, START, step(10), step(25))
+        elif happens == "end":
+            (run / "summary.json").write_text(json.dumps({"top1": 98.5, "steps": 100}))
+
+    monkeypatch.setattr(watch_run.time, "sleep", goes_on)
+    assert watch_run.main([str(run), "--every", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "mine: step 10/100",
+        "mine: step 25/100",
+        "mine: complete",
+    ]
+
+
+def test_a_run_that_is_not_there_is_told(run, capsys):
+    assert watch_run.main([str(run.parent / "yours")]) == 2
+    assert "there is no such run" in capsys.readouterr().err
