@@ -97,7 +97,7 @@ class DataConfig:
     on_error: Literal["raise", "replace"] = "raise"
     """An unreadable image ends the run, or is replaced by a gray one that counts as noted."""
     max_bad_samples: int = 1000
-    """Replaced images above which a rank ends the run, since not single images are bad then."""
+    """Different images replaced, above which a rank ends the run: not single ones are bad then."""
     timeout_s: float = 600.0
     """Seconds after which storage that has not delivered an image ends the run: a disk or server
     that hangs. A shard from a URL has to arrive within them."""

@@ -14,29 +14,22 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.build import build_model
-from pipeline.formats.open import open_split
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output, write_file
-from tools.speed.picture import draw
-from tools.speed.stages import Bench, Measured, plan_of
-from tools.speed.verdict import Verdict, verdict
 from trainer import yaml_config
-from trainer.engine import Engine, allow_tf32, init_process_group
-from trainer.input_spec import input_spec, take_input
-from trainer.process.world import bootstrap
 from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tools.speed.stages import Measured
+    from tools.speed.verdict import Verdict
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -65,6 +58,12 @@ def _tell(arguments: argparse.Namespace) -> int:
     recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
     console = Console(highlight=False, stderr=arguments.json)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    # As launch.py does, before torch is imported: threads that spin take each other's cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from tools.speed.measure import measure
+    from tools.speed.picture import draw
+    from tools.speed.verdict import verdict
+
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting")
         measured = measure(
@@ -83,51 +82,7 @@ def _tell(arguments: argparse.Namespace) -> int:
     return exits.COMPLETE
 
 
-def measure(recipe: Recipe, seconds: float, begins: Callable[[str], None]) -> Measured:
-    """Measure a recipe on this machine; `begins` is told what comes next.
-
-    Raises:
-        ValueError: if the recipe or the data cannot be used.
-    """
-    source = open_split(recipe.data, "train")
-    num_classes = recipe.model.num_classes or len(source.classes)
-    with _alone() as device:
-        allow_tf32(recipe.precision.allow_tf32)
-        model = build_model(
-            recipe.model.name,
-            num_classes=num_classes,
-            img_size=recipe.model.img_size,
-            drop_path_rate=recipe.model.drop_path_rate,
-            grad_checkpointing=recipe.model.grad_checkpointing,
-            arguments=recipe.model.args,
-        )
-        take_input(model, recipe)
-        bench = Bench(
-            recipe=recipe,
-            source=source,
-            spec=input_spec(model),
-            num_classes=num_classes,
-            device=device,
-            seconds=seconds,
-        )
-        return bench.run(Engine(model, recipe, plan_of(recipe)), begins)
-
-
-@contextmanager
-def _alone() -> Iterator[torch.device]:
-    """Make a process group of this process, which the engine needs."""
-    before = dict(os.environ)
-    bootstrap()
-    try:
-        yield init_process_group()
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _table(measured: Measured) -> Table:
+def _table(measured: "Measured") -> Table:
     title = f"loader {measured.loader}, {measured.threads} threads"
     table = Table("", "us an image", "images/s", title=title)
     for stage, cost in measured.stages.items():
@@ -137,7 +92,7 @@ def _table(measured: Measured) -> Table:
     return table
 
 
-def in_words(found: Verdict) -> str:
+def in_words(found: "Verdict") -> str:
     """Return the verdict in a few sentences."""
     return (
         f"The bottleneck is {found.bottleneck}: expect {found.images_per_s:,.0f} images/s, with"

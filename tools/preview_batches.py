@@ -117,6 +117,8 @@ def _numbers(text: str) -> list[int]:
         first, colon, end = part.partition(":")
         if not (first.isdecimal() and (end.isdecimal() if colon else True)):
             raise argparse.ArgumentTypeError(f"expected numbers such as 3,17,20:40, got {part!r}")
+        if colon and int(end) <= int(first):
+            raise argparse.ArgumentTypeError(f"{part!r} has no number in it; 3:20 is 3 up to 19")
         found += range(int(first), int(end)) if colon else [int(first)]
     return found
 

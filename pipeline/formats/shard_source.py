@@ -126,7 +126,8 @@ class ShardSource:
             path = self._folder / shard.name
             if not path.is_file():
                 raise DataError(
-                    f"{path}: this shard is missing; {INDEX_NAME} lists"
+                    f"{path}: this shard is {'no file' if path.exists() else 'missing'};"
+                    f" {INDEX_NAME} lists"
                     f" {len(self._index.shards)} shards. Copy it again, or make it again with"
                     " tools/check_data.py --repair SOURCE"
                 )

@@ -51,10 +51,11 @@ class BadImages:
         """
         for place, reason in reasons.items():
             sample = int(samples[place])
-            _log.warning("%s: %s; a gray image takes its place", self._named(sample), reason)
+            where = self._source.describe(sample)
+            why = reason.removeprefix(f"{where}: ")
+            _log.warning("%s: %s; a gray image takes its place", self._named(sample), why)
             if self._report is not None:
-                where, key = self._source.describe(sample), self._source.key(sample)
-                self._report(BadSample(sample, key, where, reason, epoch))
+                self._report(BadSample(sample, self._source.key(sample), where, why, epoch))
             self._samples.add(sample)
         if len(self._samples) > (limit := self._data.max_bad_samples):
             raise DataError(
@@ -66,4 +67,5 @@ class BadImages:
         return len(reasons)
 
     def _named(self, sample: int) -> str:
-        return f"{self._source.describe(sample)} (key {self._source.key(sample)})"
+        where, key = self._source.describe(sample), self._source.key(sample)
+        return where if key in where else f"{where} (key {key})"

@@ -452,7 +452,7 @@ def flip_a_bit(file, data):
 @pytest.mark.parametrize("options", [[], ["--deep"]], ids=["", "deep"])
 def test_check_data_finds_nothing_in_a_sound_file(copied, options, capsys):
     assert check_data.main([str(copied.parent), *options]) == 0
-    assert "62 images in 1 shards: sound" in capsys.readouterr().out
+    assert "62 images in 1 shard: sound" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--deep"]], ids=["", "deep"])
@@ -461,7 +461,7 @@ def test_check_data_names_the_damaged_sample(copy, image_folder, options, capsys
     flip_a_bit(copy, bytes(sample.data))
     assert check_data.main([str(copy.parent), *options]) == 2
     out = capsys.readouterr().out
-    assert "1 problems" in out
+    assert "1 problem" in out
     assert f"train.beton:{sample.key}: damaged sample" in out
     assert check_data.main([str(copy.parent), "--repair", str(image_folder)]) == 2
     assert "an FFCV file is made again as a whole" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import models  # noqa: F401  # registers dynamixer_nano
-from tools import export_weights, make_digits, plot_run, report_run
+from tools import export_weights, make_digits, make_shards, plot_run, report_run
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -369,6 +369,48 @@ def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, tmp_path, sta
     assert "were not finite" in done.stderr
     assert "Lower optim.lr" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def shards(digits, tmp_path):
+    """The digits as shards of this test's own, to be damaged."""
+    folder = tmp_path / "shards"
+    assert make_shards.main([str(digits), "--output", str(folder)]) == 0
+    return folder
+
+
+def cut_off_while_training(arguments: list[str], runs: Path, shards: Path) -> tuple[int, str]:
+    """Cut the training shard off in the middle; return the exit code and what was said."""
+    process = start(arguments)
+    wait_for_step(runs, 2, process)
+    [shard] = (shards / "train").glob("*.tar")
+    os.truncate(shard, shard.stat().st_size // 2)
+    said = process.communicate()[1]
+    return process.returncode, said
+
+
+def test_a_shard_that_is_cut_off_ends_a_run_in_words(command, shards, tmp_path):
+    runs = tmp_path / "runs"
+    code, said = cut_off_while_training(command(runs, f"data.root={shards}"), runs, shards)
+    assert code == 2
+    assert "has been cut off" in said
+    assert str(shards / "train") in said
+    assert "Traceback" not in said
+
+
+def test_images_of_a_shard_that_is_cut_off_are_replaced_and_listed(command, shards, tmp_path):
+    runs = tmp_path / "runs"
+    overrides = (f"data.root={shards}", "data.on_error=replace")
+    code, said = cut_off_while_training(command(runs, *overrides), runs, shards)
+    assert code == 0, said[-3000:]
+    lines = (runs / "tiny" / "bad_samples.jsonl").read_text().splitlines()
+    assert lines
+    for line in map(json.loads, lines):
+        assert line["split"] == "train"
+        assert line["file"].startswith(str(shards / "train"))
+        assert "has been cut off" in line["reason"]
+    notes = [str(event["text"]) for event in events(runs, "note")]
+    assert any("unreadable training images replaced" in note for note in notes)
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_path):
