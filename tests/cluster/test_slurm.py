@@ -98,9 +98,10 @@ def undisturbed(files, tmp_path_factory):
     return runs
 
 
-@pytest.mark.parametrize("script", ["slurm.sbatch", "torchrun.sbatch"])
+# A torchrun of one rank takes both cores for it, which rounds sums in another order.
+@pytest.mark.parametrize(("script", "tolerance"), [("slurm.sbatch", 0), ("torchrun.sbatch", 1e-5)])
 def test_preempted_by_another_job_it_goes_on_and_ends_like_an_undisturbed_run(
-    cluster, files, undisturbed, tmp_path, script
+    cluster, files, undisturbed, tmp_path, script, tolerance
 ):
     runs = tmp_path / "runs"
     job = submit(cluster, script, files, runs)
@@ -112,9 +113,10 @@ def test_preempted_by_another_job_it_goes_on_and_ends_like_an_undisturbed_run(
     cluster.wait(other, "COMPLETED 0", timeout_s=TIMEOUT_S)
     cluster.wait(job, "COMPLETED 1", timeout_s=TIMEOUT_S)
     for kind in ("step", "eval"):
-        assert events(runs, kind) == events(undisturbed, kind)
-    notes = [str(note["text"]) for note in events(runs, "note")]
-    assert any("told to stop: saved at step" in note for note in notes)
+        for mine, theirs in zip(events(runs, kind), events(undisturbed, kind), strict=True):
+            assert mine == pytest.approx(theirs, rel=tolerance)
+    assert "told to stop: saved at step" in Path(f"{runs}.log").read_text()
+    assert any("going on from" in str(note["text"]) for note in events(runs, "note"))
 
 
 def test_a_recipe_that_cannot_be_used_ends_the_job_with_its_code(cluster, files, tmp_path):
