@@ -53,7 +53,7 @@ def test_every_stage_of_real_shards_is_measured_told_and_drawn(config, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data.root=/nowhere"], "/nowhere/train"),
+        (["data.root=/nowhere"], "/nowhere: there is no such folder"),
         (["augment.mixupp=1"], "did you mean 'mixup'"),
         (["--output", "where.jpg"], "name it .png"),
     ],

@@ -53,7 +53,7 @@ def test_overrides_apply(config):
     [
         (["--batch", "5"], "an epoch has batches 0 to 4, got 5"),
         (["--batch", "77"], "an epoch has batches 0 to 4, got 77"),
-        (["data.root=/nowhere"], "/nowhere/train"),
+        (["data.root=/nowhere"], "/nowhere: there is no such folder"),
         (["augment.mixupp=1"], "did you mean 'mixup'"),
     ],
 )
