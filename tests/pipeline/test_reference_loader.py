@@ -170,22 +170,8 @@ def test_the_size_of_images_follows_the_schedule(source):
     assert evaluated[0][1].shape[-1] == SPEC.size
 
 
-@pytest.mark.parametrize(
-    ("augment", "crop", "what"),
-    [
-        (EVERYTHING, None, "operations on single images"),
-        (AugmentConfig(gaussian_blur=0.1), None, "operations on single images"),
-        (AugmentConfig(), CROPS["pad"], "data.crop.mode 'pad'"),
-        (AugmentConfig(resolution=RAMP), None, "augment.resolution"),
-    ],
-)
-def test_what_the_graph_does_not_do_is_refused(source, augment, crop, what):
-    with pytest.raises(ValueError, match=f"data.loader dali has no {what}"):
-        batches_of(source, augment, crop=crop, loader="dali")
-
-
-def test_vertical_flips_and_whole_images_are_the_graphs_too(source):
-    for crop in (CropConfig(vflip=0.5), CropConfig(mode="whole", vflip=0.5)):
+def test_vertical_flips_whole_images_and_padded_ones_are_the_graphs_too(source):
+    for crop in (CropConfig(vflip=0.5), CropConfig(mode="whole", vflip=0.5), CROPS["pad"]):
         reference, dali = (
             pixels_of(batches_of(source, AugmentConfig(repeats=2), crop=crop, loader=loader))
             for loader in ("reference", "dali")

@@ -343,7 +343,7 @@ def test_image_that_is_gone_is_left_out_but_a_server_that_fails_is_not(
         arguments = [url, "--output", str(output), "--on-error", "skip", "--split", "train"]
         faults.lose = lost.name
         assert make_shards(arguments) == 0
-        assert "1 could not be used and are left out" in capsys.readouterr().out
+        assert "1 could not be used and is left out" in capsys.readouterr().out
         assert len(open_source(output / "train")) == 61
 
         shutil.rmtree(output)
