@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
     except ValueError as error:
-        return _fail(f"error: {error}", EXIT_BAD_INPUT)
+        if _rank() == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
     name = recipe.run.name or arguments.config.stem
     recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, name=name))
     if arguments.print:
@@ -72,7 +74,7 @@ class _Process:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+        self._rank = _rank()
 
     def run(self, stop: StopSignal) -> int:
         """Join the process group and train."""
@@ -85,12 +87,8 @@ class _Process:
 
         try:
             check_names(self._recipe)
-        except ValueError as error:
-            return self._fail(f"error: {error}", EXIT_BAD_INPUT)
+            from trainer.process.world import bootstrap
 
-        from trainer.process.world import bootstrap
-
-        try:
             bootstrap()
         except ValueError as error:
             return self._fail(f"error: {error}", EXIT_BAD_INPUT)
@@ -165,11 +163,9 @@ class _Process:
             write_exit(folder, code=code, text=text, rank=self._rank, is_echo=is_echo)
 
 
-def _fail(text: str, code: int) -> int:
-    """Say what is wrong with the recipe, once for all ranks."""
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        print(text, file=sys.stderr, flush=True)
-    return code
+def _rank() -> int:
+    """This process's number, as far as its launcher says it."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
 
 def _leave(code: int) -> NoReturn:

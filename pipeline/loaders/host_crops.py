@@ -37,7 +37,7 @@ class HostCrops:
         if content is not None:
             out[:] = self._spec.mean_colour
         filled = _filled(out, content)
-        for position, kind, damage in self._decode_crops(batch, regions, out, content):
+        for position, kind, damage in self._decode_crops(batch, regions, out, content, filled):
             is_jpeg = kind == "damaged"
             reasons[position] = (
                 damage if is_jpeg else _decode_with_pil(batch, regions, position, filled[position])
@@ -57,6 +57,7 @@ class HostCrops:
         regions: Regions,
         out: NDArray[np.uint8],
         content: Content | None,
+        filled: Sequence[NDArray[np.uint8]],
     ) -> Sequence[tuple[int, str, str]]:
         """Decode what each image fills of `out`; return which failed, with what and why."""
         every = np.arange(len(batch.samples))
@@ -65,7 +66,6 @@ class HostCrops:
         # Those that fill the same shape are one call, and the calls share the threads.
         _, group = np.unique(content.shape, axis=0, return_inverse=True)
         alike = [np.flatnonzero(group.reshape(-1) == number) for number in range(group.max() + 1)]
-        filled = _filled(out, content)
         calls = [
             self._calls.submit(self._decode_alike, batch, regions, some, filled) for some in alike
         ]
