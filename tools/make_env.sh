@@ -56,4 +56,4 @@ native="--extra native"
 if ! command -v g++ >/dev/null || ! pkg-config --exists libjpeg 2>/dev/null; then native=""; fi
 # shellcheck disable=SC2086  # empty or two words each
 UV_PYTHON_DOWNLOADS=never "$uv" sync --locked --compile-bytecode --python "$(command -v python3)" \
-    --extra imagenet --extra remote --extra ray $ffcv $native
+    --extra imagenet --extra remote --extra ray --extra wandb --extra trackio --group docs $ffcv $native
