@@ -24,7 +24,6 @@ import pipeline
 from pipeline.errors import DataError, OutputError, UnusableInputError
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.manifest import Manifest, printable, software
-from pipeline.prepare.conversion.parts import WHOLE, Part, parse_part
 from pipeline.prepare.conversion.remote_output import staged, staged_for_looking
 from pipeline.prepare.conversion.run import check_output, convert, find_finished, merge
 from pipeline.prepare.layouts.find import SPLITS
@@ -38,6 +37,7 @@ from tools.cli.output_options import (
     new_conversion,
     new_runner,
 )
+from tools.cli.part_options import add_part_options
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
 
@@ -111,27 +111,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--dry-run", action="store_true", help="only say what would be written, and how large"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
-    sharing = parser.add_mutually_exclusive_group()
-    sharing.add_argument(
-        "--part",
-        type=_part,
-        default=WHOLE,
-        metavar="I/N",
-        help="write only part I (from 0) of N, to be run N times, at once or in turn",
-    )
-    sharing.add_argument(
-        "--merge", action="store_true", help="complete what was written with --part"
-    )
+    add_part_options(parser)
     add_target_options(parser)
     add_shard_options(parser)
     return parser.parse_args(argv)
-
-
-def _part(text: str) -> Part:
-    try:
-        return parse_part(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:

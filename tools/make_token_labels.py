@@ -3,6 +3,9 @@
     python tools/make_token_labels.py dm_nfnet_f6 --data shards/imagenet --img-size 576
     python tools/make_token_labels.py runs/annotator --data shards/digits
 
+    python tools/make_token_labels.py ... --part 3/8 --device cuda:3   # one of 8 processes
+    python tools/make_token_labels.py ... --merge                      # when all 8 are done
+
 The classifier is applied to the features before pooling; the best classes of each place and their
 logits go into one file, FOLDER/train.token_labels unless --output says otherwise, which a recipe
 names as `token_labels.file`. Stopped or killed, it goes on where it was. docs/token_labels.md has
@@ -17,11 +20,14 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.formats.token_label_file import SUFFIX
+from pipeline.formats.token_label_file import SUFFIX, LabelHeader, TokenLabelFile
+from pipeline.prepare.conversion.parts import WHOLE
 from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
+from tools.cli.part_options import add_part_options
+from tools.cli.progress import ImageProgress
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,6 +58,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=positive, default=32, help="images at once")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     parser.add_argument("--amp", choices=("bf16", "fp16"), help="autocast; default: float32")
+    add_part_options(parser)
     add_force_option(parser)
     return parser.parse_args(argv)
 
@@ -65,7 +72,11 @@ def _work(arguments: argparse.Namespace) -> int:
     root = arguments.data.rstrip("/")
     output = arguments.output or Path(root, f"{arguments.split}{SUFFIX}")
     check_output(output, suffixes=(SUFFIX,), force=arguments.force)
-    print(_run(choice, arguments, f"{root}/{arguments.split}", output))
+    split = f"{root}/{arguments.split}"
+    if arguments.merge:
+        print(_merge(split, output, arguments.batch_size))
+    else:
+        print(_run(choice, arguments, split, output))
     return exits.COMPLETE
 
 
@@ -87,9 +98,25 @@ def _run(choice: ModelChoice, arguments: argparse.Namespace, split: str, output:
             batch_size=arguments.batch_size, loader=arguments.loader, amp=AMP[arguments.amp]
         ),
         device=device,
+        part=arguments.part,
     )
-    made = annotate(model, source, classes_of(model, source, arguments.class_map), how, output)
-    header = made.header
+    header = annotate(model, source, classes_of(model, source, arguments.class_map), how, output)
+    if how.part != WHOLE:
+        return f"{output}: part {how.part} is written; when all are, run the same with --merge"
+    return _in_words(header, output)
+
+
+def _merge(split: str, output: Path, batch_size: int) -> str:
+    from pipeline.formats.open import open_source
+    from pipeline.prepare.conversion.token_label_parts import merge
+
+    source = open_source(split)
+    with ImageProgress("token labels", len(source)) as progress:
+        merge(output, source, batch_size, progress.advance)
+    return _in_words(TokenLabelFile(output).header, output)
+
+
+def _in_words(header: LabelHeader, output: Path) -> str:
     rows, columns = header.grid
     return (
         f"{output}: {header.top} classes at each of {rows}x{columns} places of {header.samples:,}"

@@ -1,13 +1,15 @@
 """A file of label maps: the best classes of an annotator at each place of each image of a split.
 
-All images have maps of one shape, so that sample i is record i, whatever was read before: the file
-is mapped into memory and shared by the processes of a machine. Each record has its own checksum,
-which starts from its number, and knows its image by a hash of the key. docs/token_labels.md has the
-layout. A file that is being written is continued at its last good record.
+All images have maps of one shape, so that sample i is record i, whatever was read before. Records
+are copied out of the file, which all processes of a machine find in its page cache: a map in memory
+would end them without a word if the file were cut off. Each record has its own checksum, which
+starts from its number, and knows its image by a hash of the key. docs/token_labels.md has the
+layout; `pipeline.prepare.writers.token_label_writer` writes it.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -16,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from pipeline.errors import DataError, OutputError
-from pipeline.formats.source import Sample, Source
-from pipeline.storage.files import PART_SUFFIX, sync
+from pipeline.errors import DataError
+from pipeline.formats.source import Source
+from pipeline.storage.bounded_file import BoundedFile
 
 MAGIC = b"MSTOKLB1"
 SUFFIX = ".token_labels"
@@ -28,7 +30,7 @@ _PREFIX = np.dtype(
     [("magic", "S8"), ("length", "<u4"), ("header_crc32", "<u4"), ("records_crc32", "<u4")]
 )
 """The last number is over the records' checksums, and 0 until the last record is there."""
-_REMEDY = "make it again with tools/make_token_labels.py"
+REMEDY = "make it again with tools/make_token_labels.py"
 View = Literal["whole", "centre"]
 
 
@@ -108,31 +110,34 @@ class TokenLabelFile:
         self.path = path
         try:
             with path.open("rb") as file:
-                self.header, checksum = _read_header(path, file)
+                self.header, checksum = read_header(path, file)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}; {_REMEDY}") from error
+            raise DataError(f"{path}: cannot be read: {error.strerror}; {REMEDY}") from error
         header = self.header
         expected = header.start + header.samples * header.record.itemsize
         if (size := path.stat().st_size) != expected:
             raise DataError(
                 f"{path}: is {size} bytes long, and {header.samples} maps take {expected}; copy it"
-                f" again, or {_REMEDY}"
+                f" again, or {REMEDY}"
             )
         self.fingerprint = f"{zlib_ng.crc32(header.text):08x}{checksum:08x}"
-        self._records = np.memmap(path, header.record, "r", header.start, (header.samples,))
+        self._file = BoundedFile.open(path)
+        self._record = header.record
 
     def read(self, samples: NDArray[np.int64]) -> NDArray[np.void]:
         """Return the records of `samples`, with fields `key`, `classes` and `logits`.
 
         Raises:
-            DataError: if one is damaged.
+            DataError: if one is damaged, or not there any more.
         """
-        records = np.asarray(self._records[samples])
-        for sample, record in zip(samples.tolist(), records, strict=True):
-            if record["crc32"] != _checksum(record, sample):
+        size, start = self._record.itemsize, self.header.start
+        records = np.empty(len(samples), self._record)
+        for place, sample in enumerate(samples.tolist()):
+            records[place] = self._file.read(start + sample * size, size).view(self._record)[0]
+            if records[place]["crc32"] != record_crc32(records[place], sample):
                 raise DataError(
                     f"{self.path}: the map of sample {sample} is damaged: its checksum does not"
-                    f" hold; copy the file again, or {_REMEDY}"
+                    f" hold; copy the file again, or {REMEDY}"
                 )
         return records
 
@@ -148,114 +153,40 @@ class TokenLabelFile:
             raise DataError(
                 f"{self.path}: holds maps of {header.samples} images of {len(header.classes)}"
                 f" classes, and not of these {len(source)} images of {len(source.classes)} classes"
-                f" with their labels; {_REMEDY} from the data that is trained on"
+                f" with their labels; {REMEDY} from the data that is trained on"
             )
 
-    def check_sample(self, index: int, sample: Sample) -> None:
-        """See that record `index` is of `sample`.
+    def check_keys(self, records: NDArray[np.void], keys: Sequence[str]) -> None:
+        """See that `records` are of the images with these `keys`.
 
         Raises:
-            DataError: if it is of another one.
+            DataError: naming one that is of another image.
         """
-        if self._records["key"][index] != key_hash(sample.key):
-            raise DataError(
-                f"{self.path}: map {index} is of another image than {sample.key}; {_REMEDY} from"
-                " the data that is trained on"
-            )
+        for record, key in zip(records, keys, strict=True):
+            if record["key"] != key_hash(key):
+                raise DataError(
+                    f"{self.path}: the map that should be of {key} is of another image; {REMEDY}"
+                    " from the data that is trained on"
+                )
 
 
-class TokenLabelWriter:
-    """Writes a file record by record, under another name until all are there.
-
-    Attributes:
-        done: records that are written.
-    """
-
-    def __init__(self, path: Path, header: LabelHeader) -> None:
-        """Begin, or continue what an earlier process left.
-
-        Raises:
-            OutputError: if what was left is of other images or another annotator.
-        """
-        self.done = 0
-        self._path, self._header = path, header
-        self._part = path.with_name(path.name + PART_SUFFIX)
-        self._checksums = np.zeros(header.samples, "<u4")
-        beginning = header.beginning(0)
-        if self._part.exists() and self._part.stat().st_size >= len(beginning):
-            with self._part.open("rb") as file:
-                if file.read(len(beginning)) != beginning:
-                    raise OutputError(
-                        f"{self._part}: was begun with another annotator, view or data; go on with"
-                        " those, or delete it"
-                    )
-                self._count_done(file)
-        else:
-            self._part.write_bytes(beginning)
-        self._file = self._part.open("r+b")
-        self.keep(self.done)
-
-    def _count_done(self, file: BinaryIO) -> None:
-        """Count the good records from the first on; the file stands behind the header."""
-        kind = self._header.record
-        while len(data := file.read(kind.itemsize)) == kind.itemsize:
-            record = np.frombuffer(data, kind)[0]
-            checksum = _checksum(record, self.done)
-            if self.done == self._header.samples or record["crc32"] != checksum:
-                break
-            self._checksums[self.done] = checksum
-            self.done += 1
-
-    def keep(self, count: int) -> None:
-        """Go back to the first `count` records."""
-        self.done = count
-        end = self._header.start + count * self._header.record.itemsize
-        self._file.truncate(end)
-        self._file.seek(end)
-
-    def add(
-        self,
-        keys: list[str],
-        classes: NDArray[np.integer],
-        logits: NDArray[np.floating],
-    ) -> None:
-        """Append the maps of the next samples: (B, top, H, W) classes and logits."""
-        records = np.zeros(len(keys), self._header.record)
-        records["key"] = [key_hash(key) for key in keys]
-        records["classes"], records["logits"] = classes, logits
-        for record in records:
-            record["crc32"] = self._checksums[self.done] = _checksum(record, self.done)
-            self.done += 1
-        self._file.write(records.tobytes())
-        self._file.flush()
-
-    def finish(self) -> Path:
-        """Give the file its name, once all records are there."""
-        assert self.done == self._header.samples
-        self._file.seek(0)
-        self._file.write(self._header.beginning(zlib_ng.crc32(self._checksums.tobytes())))
-        self.close()
-        sync(self._part)
-        self._part.replace(self._path)
-        sync(self._path.parent)
-        return self._path
-
-    def close(self) -> None:
-        """Leave what is done for another process to go on with."""
-        self._file.close()
-
-
-def _checksum(record: np.void, number: int) -> int:
+def record_crc32(record: np.void, number: int) -> int:
+    """The checksum of a record that stands for sample `number`."""
     return zlib_ng.crc32(record.tobytes()[4:], number + 1)
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[LabelHeader, int]:
+def read_header(path: Path, file: BinaryIO) -> tuple[LabelHeader, int]:
+    """What a file, complete or not, says of itself, and the checksum of its checksums, or 0.
+
+    Raises:
+        DataError: if it is no such file, or damaged there.
+    """
     prefix = np.frombuffer(file.read(_PREFIX.itemsize).ljust(_PREFIX.itemsize, b"\0"), _PREFIX)[0]
     if prefix["magic"] != MAGIC or prefix["length"] > _MAX_HEADER:
-        raise DataError(f"{path}: not a file of token labels; {_REMEDY}")
+        raise DataError(f"{path}: not a file of token labels; {REMEDY}")
     text = file.read(int(prefix["length"]))
     if zlib_ng.crc32(text) != prefix["header_crc32"]:
-        raise DataError(f"{path}: damaged: the checksum of its header does not hold; {_REMEDY}")
+        raise DataError(f"{path}: damaged: the checksum of its header does not hold; {REMEDY}")
     said = json.loads(text)
     said |= {"classes": tuple(said["classes"]), "grid": tuple(said["grid"])}
     return LabelHeader(**said), int(prefix["records_crc32"])

@@ -55,12 +55,16 @@ class TokenLabels:
         return self._sizes[samples].astype(np.int64)
 
     def maps(self, samples: NDArray[np.int64]) -> LabelMaps:
-        """Return the maps of samples. Raises as `TokenLabelFile.read` does."""
+        """Return the maps of samples.
+
+        Raises:
+            DataError: if one is damaged, not there any more, or of another image.
+        """
         records = self.file.read(samples)
+        self.file.check_keys(records, [self.source.key(int(sample)) for sample in samples])
         return LabelMaps(records["classes"], records["logits"])
 
     def _note(self, index: int, sample: Sample) -> None:
-        self.file.check_sample(index, sample)
         self._sizes[index] = sample.height, sample.width
 
 
@@ -123,7 +127,7 @@ class TokenTargeter:
             labels: (B, num_classes) smoothed labels.
 
         Raises:
-            DataError: if a map is damaged.
+            DataError: as `TokenLabels.maps`.
         """
         draws = batch.samples.numpy()
         maps, views = self._labels.maps(sample_of(draws)), self.views(draws, epoch)

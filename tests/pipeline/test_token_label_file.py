@@ -1,6 +1,9 @@
 """A file of label maps: what is written is read; what is damaged or of other images is refused."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +18,15 @@ from pipeline.formats.open import open_source
 from pipeline.formats.token_label_file import (
     LabelHeader,
     TokenLabelFile,
-    TokenLabelWriter,
     labels_sha256,
 )
 from pipeline.loaders.build import build_loader
 from pipeline.loaders.encoded import crops_of
 from pipeline.loaders.token_targets import TokenLabels, TokenTargeter
 from pipeline.order import sample_of
+from pipeline.prepare.writers.token_label_writer import TokenLabelWriter
 
+ROOT = Path(__file__).parents[2]
 SPEC = InputSpec(
     size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=0.9, interpolation="bicubic"
 )
@@ -54,11 +58,16 @@ def contents(source):
     return keys, order, rng.normal(0, 5, order.shape).astype(np.float16)
 
 
+def writer_of(path, source, **changes):
+    part = path.with_name(path.name + ".part")
+    return TokenLabelWriter(part, header_of(source, **changes), np.arange(len(source)))
+
+
 def write(path, source, **changes):
-    writer = TokenLabelWriter(path, header_of(source, **changes))
+    writer = writer_of(path, source, **changes)
     keys, classes, logits = contents(source)
     writer.add(keys[writer.done :], classes[writer.done :], logits[writer.done :])
-    return writer.finish()
+    return writer.complete(path)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +98,7 @@ def test_a_writer_that_was_killed_anywhere_is_continued_to_the_same_bytes(path, 
     torn = bytearray(unfinished)
     torn[header.start + 9 * size : header.start + 10 * size] = bytes(size)  # a hole after a crash
     part.write_bytes(torn)
-    writer = TokenLabelWriter(tmp_path / "train.token_labels", header)
+    writer = writer_of(tmp_path / "train.token_labels", source)
     writer.close()
     assert writer.done == 9
 
@@ -97,9 +106,9 @@ def test_a_writer_that_was_killed_anywhere_is_continued_to_the_same_bytes(path, 
 @pytest.mark.parametrize("changes", [{"annotator": "another"}, {"view": "centre"}, {"top": 1}])
 def test_what_was_begun_otherwise_is_not_continued(source, tmp_path, changes):
     target = tmp_path / "train.token_labels"
-    TokenLabelWriter(target, header_of(source)).close()
+    writer_of(target, source).close()
     with pytest.raises(OutputError, match=r"\.part: was begun with another .* or delete it"):
-        TokenLabelWriter(target, header_of(source, **changes))
+        writer_of(target, source, **changes)
 
 
 def damaged(path, tmp_path, change):
@@ -148,12 +157,41 @@ def test_maps_of_other_images_are_refused(path, source, image_folder, tmp_path):
         TokenLabels(path, open_source(image_folder / "val"))
     keys, classes, logits = contents(source)
     other = tmp_path / "other.token_labels"
-    writer = TokenLabelWriter(other, header_of(source))
+    writer = writer_of(other, source)
     writer.add([*keys[:5], "elsewhere", *keys[6:]], classes, logits)
-    labels = TokenLabels(writer.finish(), source)
-    labels.source.read_many([4, 6])
-    with pytest.raises(DataError, match="map 5 is of another image than"):
-        labels.source.read_many([5])
+    labels = TokenLabels(writer.complete(other), source)
+    labels.maps(np.array([4, 6]))
+    with pytest.raises(DataError, match=rf"map that should be of {keys[5]} is of another image"):
+        labels.maps(np.array([4, 5]))
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_named(source, tmp_path):
+    """In a process of its own: reading what a map in memory has lost would end it by SIGBUS."""
+    path = write(tmp_path / "train.token_labels", source)
+    program = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from pipeline.formats.token_label_file import TokenLabelFile
+file = TokenLabelFile(Path(sys.argv[1]))
+everything = np.arange(file.header.samples)
+file.read(everything)
+os.truncate(sys.argv[1], file.header.start + 3 * file.header.record.itemsize + 5)
+assert len(file.read(everything[:3])) == 3
+try:
+    file.read(everything)
+except ValueError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"DataError {path}: has been cut off")
 
 
 @pytest.mark.parametrize("repeats", [1, 3])

@@ -1,5 +1,7 @@
 """`tools/make_token_labels.py`: maps are the annotator's own words, place by place."""
 
+import os
+
 import numpy as np
 import pytest
 import timm
@@ -147,3 +149,54 @@ def test_mistakes_are_told_with_their_exit_codes(made, run, image_folder, tmp_pa
     begun.with_name(begun.name + ".part").write_bytes(TokenLabelFile(made).header.beginning(0))
     assert label(run, image_folder, begun, "--view", "centre") == 73
     assert "was begun with another annotator, view or data" in capsys.readouterr().err
+
+
+OPTIONS = ("--batch-size", "8", "--top", "3")
+
+
+def test_parts_joined_are_the_file_of_one_process(made, run, image_folder, tmp_path, capsys):
+    """Of 62 images in 8 batches three parts have 3, 3 and 2; the last batch is not full."""
+    path = tmp_path / "train.token_labels"
+    for number in (2, 0):
+        assert label(run, image_folder, path, *OPTIONS, "--part", f"{number}/3") == 0
+    assert label(run, image_folder, path, *OPTIONS, "--merge") == 2
+    error = capsys.readouterr().err
+    assert "1-of-3.part: this part is missing; run --part 1/3 again" in error
+    assert label(run, image_folder, path, *OPTIONS, "--part", "1/3") == 0
+    assert not path.exists()
+
+    part = tmp_path / "train.token_labels.1-of-3.part"
+    whole, size = part.read_bytes(), TokenLabelFile(made).header.record.itemsize
+    os.truncate(part, len(whole) - size - 1)  # killed while it wrote
+    assert label(run, image_folder, path, *OPTIONS, "--merge") == 2
+    assert f"{part}: has 22 maps of 24; run --part 1/3 again" in capsys.readouterr().err
+    assert label(run, image_folder, path, *OPTIONS, "--part", "1/3") == 0
+    assert part.read_bytes() == whole
+
+    header = TokenLabelFile(made).header
+    begun = header.beginning(0) + made.read_bytes()[header.start :][: 11 * size]
+    path.with_name(path.name + ".part").write_bytes(begun)  # killed while it joined
+    assert label(run, image_folder, path, *OPTIONS, "--merge") == 0
+    assert path.read_bytes() == made.read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_parts_that_do_not_fit_together_are_refused(run, image_folder, tmp_path, capsys):
+    path = tmp_path / "train.token_labels"
+    assert label(run, image_folder, path, *OPTIONS, "--merge") == 2
+    assert "no part of it is here" in capsys.readouterr().err
+    for part in ("0/2", "1/2"):
+        assert label(run, image_folder, path, *OPTIONS, "--part", part) == 0
+    # With 16 at once part 0 would have 32 maps, as it has: only the maps' own numbers tell.
+    assert label(run, image_folder, path, "--batch-size", "16", "--top", "3", "--merge") == 2
+    assert "sample 8 is damaged, or was made with another --batch-size" in capsys.readouterr().err
+    (tmp_path / "train.token_labels.part").unlink()
+    assert label(run, image_folder, path, *OPTIONS, "--view", "centre", "--part", "1/2") == 73
+    assert "was begun with another annotator, view or data" in capsys.readouterr().err
+    (tmp_path / "train.token_labels.1-of-2.part").unlink()
+    assert label(run, image_folder, path, *OPTIONS, "--view", "centre", "--part", "1/2") == 0
+    assert label(run, image_folder, path, *OPTIONS, "--merge") == 2
+    assert "was made by another annotator, or with other options" in capsys.readouterr().err
+    assert label(run, image_folder, path, *OPTIONS, "--part", "0/9") == 0
+    assert label(run, image_folder, path, *OPTIONS, "--merge") == 73
+    assert "there are parts of 2 and of 9" in capsys.readouterr().err

@@ -16,16 +16,12 @@ from pipeline.augment.batches import BatchTransform
 from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Batch, Placement
 from pipeline.config import CropConfig, DataConfig, InputSpec
-from pipeline.formats.observed_source import ObservedSource
-from pipeline.formats.source import Sample, Source
-from pipeline.formats.token_label_file import (
-    LabelHeader,
-    TokenLabelFile,
-    TokenLabelWriter,
-    View,
-    labels_sha256,
-)
+from pipeline.formats.source import Source
+from pipeline.formats.token_label_file import LabelHeader, View, labels_sha256
 from pipeline.loaders.build import build_loader
+from pipeline.prepare.conversion.parts import WHOLE, Part
+from pipeline.prepare.conversion.token_label_parts import lock_of, part_file, samples_of
+from pipeline.prepare.writers.token_label_writer import TokenLabelWriter
 from pipeline.storage.locks import locked
 from tools.cli.progress import ImageProgress
 from tools.trained.classes import ClassMap, match_classes, read_class_map
@@ -43,12 +39,16 @@ class Annotation:
     top: int
     setting: Setting
     device: torch.device
+    part: Part = WHOLE
+    """Whose batches are seen."""
 
 
 def annotate(
     model: TrainedModel, source: Source, classes: ClassMap, how: Annotation, path: Path
-) -> TokenLabelFile:
-    """Write the maps of `source` to `path`, from where an earlier process left it.
+) -> LabelHeader:
+    """Write the maps of `source` to `path`, or a part of them beside it.
+
+    It goes on where an earlier process left it.
 
     Raises:
         ValueError: if the model cannot be asked about places of an image.
@@ -58,29 +58,26 @@ def annotate(
     network = model.model.to(how.device).to(memory_format=torch.channels_last)
     spec = replace(spec_of(model.description.input), crop_pct=1.0)
     header = _header(network, model, source, classes, how, spec)
-    keys: dict[int, str] = {}
-
-    def note(index: int, sample: Sample) -> None:
-        keys[index] = sample.key
-
-    lock = path.with_name(f".{path.name}.lock")
-    with locked(lock, f"{path}: another process writes it; wait for that one"):
-        writer = TokenLabelWriter(path, header)
+    size = how.setting.batch_size
+    mine = samples_of(how.part, len(source), size)
+    lock, part = lock_of(path, how.part), part_file(path, how.part)
+    with locked(lock, f"{part}: another process writes it; wait for that one"):
+        writer = TokenLabelWriter(part, header, mine)
         try:
             # Whole batches, so that the maps are those of an undisturbed run to the last bit.
-            writer.keep(writer.done // how.setting.batch_size * how.setting.batch_size)
-            with ImageProgress("token labels", len(source)) as progress:
+            writer.keep(writer.done if writer.done == len(mine) else writer.done // size * size)
+            with ImageProgress("token labels", len(mine)) as progress:
                 progress.resume(writer.done, writer.done)
-                observed = ObservedSource(source, note)
-                for samples, logits in _logits(network, observed, how, spec, start=writer.done):
-                    best = _best(logits, classes, how.top)
-                    writer.add([keys.pop(int(sample)) for sample in samples], *best)
+                for samples, logits in _logits(network, source, how, spec, mine[writer.done :]):
+                    keys = [source.key(int(sample)) for sample in samples]
+                    writer.add(keys, *_best(logits, classes, how.top))
                     progress.advance(len(samples))
-            writer.finish()
+            if how.part == WHOLE:
+                writer.complete(path)
         finally:
             writer.close()
     lock.unlink(missing_ok=True)
-    return TokenLabelFile(path)
+    return header
 
 
 def classes_of(model: TrainedModel, source: Source, table: Path | None) -> ClassMap:
@@ -146,24 +143,30 @@ def _best(
 
 
 def _logits(
-    network: nn.Module, source: Source, how: Annotation, spec: InputSpec, *, start: int
+    network: nn.Module,
+    source: Source,
+    how: Annotation,
+    spec: InputSpec,
+    samples: NDArray[np.int64],
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     """Sample numbers in their order, and their (B, K, H, W) logits, batch by batch."""
     transform = BatchTransform(AugmentConfig(), spec=spec, num_classes=1, seed=0)
-    for batch in _batches(source, how, spec, start=start):
-        samples = np.unique(batch.samples.numpy())  # the last one fills the last batch
+    for batch in _batches(source, how, spec, samples):
+        seen = np.unique(batch.samples.numpy())  # the last one fills the last batch
         images = transform.evaluate(batch)
         with autocast(how.device, how.setting.amp):
             logits = dense_logits(network, images)
-        yield samples, logits[: len(samples)]
+        yield seen, logits[: len(seen)]
 
 
-def _batches(source: Source, how: Annotation, spec: InputSpec, *, start: int) -> Iterator[Batch]:
-    """All samples from `start` on, in order; the last one repeated to fill the last batch."""
-    if start == len(source):
+def _batches(
+    source: Source, how: Annotation, spec: InputSpec, samples: NDArray[np.int64]
+) -> Iterator[Batch]:
+    """`samples` in their order; the last one repeated to fill the last batch."""
+    if not len(samples):
         return
     size = how.setting.batch_size
-    order = np.arange(start, -(-len(source) // size) * size).clip(max=len(source) - 1)
+    places = np.arange(-(-len(samples) // size) * size).clip(max=len(samples) - 1)
     crop = CropConfig(mode="whole", hflip=0.0, interpolation=spec.interpolation)
     loader = build_loader(
         source,
@@ -175,7 +178,7 @@ def _batches(source: Source, how: Annotation, spec: InputSpec, *, start: int) ->
         placement=Placement(device=how.device),
         seed=0,
         training=how.view == "whole",
-        chosen=order,
+        chosen=samples[places],
     )
     with closing(loader):
         yield from loader.batches(0)
