@@ -6,7 +6,8 @@
 - `bench_model`, `model_timing`: models' speed. `model_speed_table`: docs/model_speed.md.
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.
-- `token_labels`: token labels from end to end. `plain`: each paper's architecture transcribed. `machine`: what was measured on.
+- `token_labels`: token labels from end to end on the digits.
+- `plain`: each paper's architecture transcribed. `machine`: what was measured on.
 
 Raw results lie in `results/`.
 """

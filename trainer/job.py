@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from models.weights.description import ModelDescription
+from pipeline.augment.batches import Mixing
 from pipeline.batch import Batch, Loader
 from trainer.batch_plan import BatchPlan
 from trainer.events import Event, LogMark
@@ -37,6 +38,10 @@ class Transform(Protocol):
 
     def train(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and soft targets (B, K)."""
+        ...
+
+    def mixing(self, batch: Batch, epoch: int) -> Mixing | None:
+        """How `train` mixes the batch; None where it does not."""
         ...
 
     def evaluate(self, batch: Batch) -> Tensor:

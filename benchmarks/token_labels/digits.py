@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     maps = prepare(folder)
     students = {}
     for number, (name, overrides) in enumerate(STUDENTS.items()):
-        overrides = [f"{text}{maps}" if text.endswith("=") else text for text in overrides]
-        students[name] = train(folder, STUDENT, f"student_{number}", *overrides)
+        filled = [f"{text}{maps}" if text.endswith("=") else text for text in overrides]
+        students[name] = train(folder, STUDENT, f"student_{number}", *filled)
     report = {
         "about": about(),
         "annotator": {

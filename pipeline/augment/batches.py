@@ -8,6 +8,8 @@ Pixels are processed as (B, H, 3W): rows of channels-last images as they lie in 
 an innermost dimension of three channels would be several times slower on a CPU.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,9 +80,38 @@ class BatchTransform:
         targets = soft_targets(batch.labels, self._num_classes, config.smoothing)
         if config.erase > 0:
             pixels = self._erase(pixels, key)
-        if config.mixes and not 0 < config.mix_off_epoch <= epoch:
-            pixels, targets = self._mix(pixels, targets, key)
+        mixing = self.mixing(batch, epoch)
+        if mixing is not None:
+            pixels = _mixed_pixels(pixels, mixing)
+            targets = mixed_targets(targets, mixing.partners, mixing.weights)
         return self._as_images(pixels), targets
+
+    def mixing(self, batch: Batch, epoch: int) -> "Mixing | None":
+        """Return how `train` mixes a batch, on its device; None where it does not.
+
+        Raises:
+            ValueError: if neighbours are to be mixed in a batch of odd size.
+        """
+        config, samples = self._config, batch.samples.numpy()
+        if not config.mixes or 0 < config.mix_off_epoch <= epoch:
+            return None
+        mode = config.mix_mode
+        if mode != "batch" and len(samples) % 2:
+            raise ValueError(
+                f"mixing neighbours needs an even number of images per batch, got {len(samples)};"
+                " change batch.per_gpu, or set augment.mix_mode to 'batch'"
+            )
+        drawn = mixes(
+            config,
+            seed=self._seed,
+            epoch=epoch,
+            samples={"pair": samples[::2], "elem": samples, "batch": samples[:1]}[mode],
+            size=batch.images.shape[2],
+        )
+        positions = np.arange(len(samples))
+        partners = positions[::-1].copy() if mode == "batch" else positions ^ 1
+        parts = (part.repeat(2, axis=0) if mode == "pair" else part for part in drawn)
+        return Mixing(*(send(part, batch.images.device) for part in (partners, *parts)))
 
     def evaluate(self, batch: Batch) -> Tensor:
         """Return the (B, 3, H, W) normalised images, channels-last."""
@@ -152,32 +183,34 @@ class BatchTransform:
             return noise.view(-1, size, 3 * size)
         return content.repeat(1, size)[:, None]
 
-    def _mix(self, pixels: Tensor, targets: Tensor, key: DrawKey) -> tuple[Tensor, Tensor]:
-        mode, samples = self._config.mix_mode, key["samples"]
-        if mode != "batch" and len(samples) % 2:
-            raise ValueError(
-                f"mixing neighbours needs an even number of images per batch, got {len(samples)};"
-                " change batch.per_gpu, or set augment.mix_mode to 'batch'"
-            )
-        keyed_by = {"pair": samples[::2], "elem": samples, "batch": samples[:1]}[mode]
-        drawn = mixes(
-            self._config,
-            seed=key["seed"],
-            epoch=key["epoch"],
-            samples=keyed_by,
-            size=pixels.shape[1],
-        )
-        positions = np.arange(len(samples))
-        partners = positions[::-1].copy() if mode == "batch" else positions ^ 1
-        partners = send(partners, pixels.device)
-        weights, boxes, is_cutmix = (
-            send(part.repeat(2, axis=0) if mode == "pair" else part, pixels.device)
-            for part in drawn
-        )
-        pasted = inside(boxes, pixels.shape[1])
-        weight = torch.where(is_cutmix, 1.0, weights)[:, None, None]
-        pixels = torch.lerp(pixels[partners], pixels, torch.where(pasted, 0.0, weight))
-        return pixels, torch.lerp(targets[partners], targets, weights[:, None])
+
+class Mixing(NamedTuple):
+    """How the B images of a batch are mixed: (B, ...), or (1, ...) where it is alike for all.
+
+    Attributes:
+        partners: (B,) positions of those that they are mixed with.
+        weights: float32 share of the own image in the target.
+        boxes: (., 4) pasted from the partner; empty where images are blended.
+        is_cutmix: bool, paste rather than blend.
+    """
+
+    partners: Tensor
+    weights: Tensor
+    boxes: Tensor
+    is_cutmix: Tensor
+
+
+def mixed_targets(targets: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
+    """Return (B, ...) targets, `weights` of them (B, or 1) their own and the rest the partners'."""
+    weights = weights.to(targets.dtype).view(-1, *[1] * (targets.ndim - 1))
+    return torch.lerp(targets[partners], targets, weights)
+
+
+def _mixed_pixels(pixels: Tensor, mixing: Mixing) -> Tensor:
+    """Return (B, H, 3W): blended, or with the partners' boxes."""
+    pasted = inside(mixing.boxes, pixels.shape[1])
+    weight = torch.where(mixing.is_cutmix, 1.0, mixing.weights)[:, None, None]
+    return torch.lerp(pixels[mixing.partners], pixels, torch.where(pasted, 0.0, weight))
 
 
 def soft_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:

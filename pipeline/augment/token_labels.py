@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.augment.batches import Mixing, mixed_targets
 from pipeline.augment.crop_draws import Crops
 from pipeline.augment.kernels import Kernel, KernelCalls
 from pipeline.batch import send
@@ -125,6 +126,16 @@ def token_samples(
     assert weights.shape == shape
     flat = (shape[0], grid[0] * grid[1], -1)
     return Samples(rows.reshape(flat), columns.reshape(flat), weights.reshape(flat))
+
+
+def mixed(targets: TokenTargets, mixing: Mixing) -> TokenTargets:
+    """Return targets of mixed images, whose labels are mixed already: all rows are blended.
+
+    Tokens' targets are blended for cutmix too, and not pasted, as in the authors' code.
+    """
+    partners, weights = mixing.partners, mixing.weights
+    images, tokens = (mixed_targets(part, partners, weights) for part in targets[1:])
+    return TokenTargets(targets.labels, images, tokens)
 
 
 def map_targets(

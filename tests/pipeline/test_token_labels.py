@@ -6,11 +6,19 @@ import torch
 from PIL import Image
 from torchvision.ops import roi_align
 
+from pipeline.augment.batches import Mixing, mixed_targets
 from pipeline.augment.crop_draws import Crops
 from pipeline.augment.kernels import Kernel, KernelCalls, kernel_calls
 from pipeline.augment.policies.operations import Filter, Operation, OperationDraws
 from pipeline.augment.reference_operations import apply_operation
-from pipeline.augment.token_labels import LabelMaps, Views, map_targets, token_samples
+from pipeline.augment.token_labels import (
+    LabelMaps,
+    TokenTargets,
+    Views,
+    map_targets,
+    mixed,
+    token_samples,
+)
 from tests.support.authors_weights import DATA
 
 VECTORS = dict(np.load(DATA / "token_label.npz"))
@@ -53,6 +61,12 @@ def targets(maps, seen, tokens, *, exchange_xy=False, num_classes=12, smoothing=
     return map_targets(maps, samples, num_classes=num_classes, smoothing=smoothing, device=CPU)
 
 
+def vector_columns(name):
+    """Targets of labels, images and tokens."""
+    columns = torch.from_numpy(VECTORS[name]).transpose(1, 2)
+    return columns[:, 0], columns[:, 1], columns[:, 2:]
+
+
 def authors_views():
     return views(np.rint(VECTORS["crop_tlhw"] * UNITS))
 
@@ -73,6 +87,17 @@ def test_targets_are_the_authors_and_repaired_ones(name, tokens, exchange_xy):
     found = torch.cat(columns, dim=1).transpose(1, 2)
     expected = torch.from_numpy(VECTORS[name])[:, :, 1:]
     torch.testing.assert_close(found, expected, rtol=0, atol=ATOL)
+
+
+def test_targets_of_mixed_images_are_the_authors():
+    found = TokenTargets(*vector_columns("target_t14"))
+    partners, weights = torch.arange(3, -1, -1), torch.tensor([0.7], dtype=torch.float64)
+    nowhere = torch.zeros(1, 4, dtype=torch.int64)
+    mixing = Mixing(partners, weights, boxes=nowhere, is_cutmix=torch.tensor([False]))
+    labels = mixed_targets(found.labels, partners, weights)
+    made = mixed(found._replace(labels=labels), mixing)
+    for mine, theirs in zip(made, vector_columns("target_t14_mixup0.7"), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,22 @@ import torch
 
 from pipeline.augment.batches import BatchTransform
 from pipeline.augment.token_labels import TokenTargets
+from pipeline.batch import Placement
 from pipeline.config import InputSpec
 from pipeline.formats.open import open_source
 from pipeline.formats.token_label_file import TokenLabelFile
+from pipeline.loaders.build import build_loader
 from pipeline.loaders.token_targets import TokenLabels
 from tests.support.authors_weights import DATA
 from tests.support.small_models import make
 from tests.support.trained_models import write_run
 from tools import make_token_labels
 from trainer import yaml_config
+from trainer.optimization.loss import soft_target_cross_entropy
 from trainer.optimization.objective import build_objective, mix_token_draw
 from trainer.optimization.token_labels import TokenLabelsConfig, token_label_loss
 from trainer.recipe import Recipe
+from trainer.record.meta import RunProgress
 
 ROOT = Path(__file__).parents[2]
 VECTORS = dict(np.load(DATA / "token_label.npz"))
@@ -105,7 +110,6 @@ def recipe_file(tmp_path_factory):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("augment.mixup=0.2", r"augment\.mixup .* does not go with token_labels\.file \(MixToken"),
         ("augment.auto_augment=augmix-m5", "auto_augment augmix does not go with"),
         ("loss.name=bce", "loss.name bce does not go with"),
         ("distill.teacher=vip_s7", "the annotator is the teacher"),
@@ -195,6 +199,50 @@ def test_a_model_without_a_classifier_of_tokens_is_refused_in_words(
             spec=SPEC,
             num_classes=5,
         )
+
+
+def test_targets_are_mixed_as_the_images_are(recipe_file, labels, image_folder):
+    """By the same draws; the model's answers are its own, so that the targets alone differ."""
+    overrides = ["token_labels.file=x.token_labels", "token_labels.mix_token=false"]
+    overrides += ["augment.mixup=0.8", "augment.cutmix=1.0", "augment.mix_mode=batch"]
+    recipe = yaml_config.load(Recipe, recipe_file, overrides)
+    opened = TokenLabels(labels, open_source(image_folder / "train"))
+    transform = BatchTransform(recipe.augment, spec=SPEC, num_classes=5, seed=recipe.run.seed)
+    objective = build_objective(
+        recipe,
+        make("lvvit_t", num_classes=5),
+        transform=transform,
+        criterion=lambda *_: torch.zeros(()),
+        labels=opened,
+        spec=SPEC,
+        num_classes=5,
+    )
+    generator = torch.Generator().manual_seed(0)
+    logits, tokens = (torch.randn(6, *n, generator=generator) for n in ((5,), (16, 5)))
+    loader = build_loader(
+        opened.source,
+        data=recipe.data,
+        augment=recipe.augment,
+        spec=SPEC,
+        seed=recipe.run.seed,
+        batch_size=6,
+        accumulation=1,
+        placement=Placement(),
+        training=True,
+    )
+    progress = RunProgress(epoch=1)
+    weights = set()
+    with closing(loader):
+        for batch in loader.batches(1):
+            found = objective(lambda *_: (logits, tokens), batch, progress)
+            own = objective._targeter.targets(batch, 1, torch.zeros(6, 5))
+            (weight,) = transform.mixing(batch, 1).weights.tolist()
+            blended = [weight * part + (1 - weight) * part.flip(0) for part in own[1:]]
+            expected = soft_target_cross_entropy(logits, blended[0])
+            expected += soft_target_cross_entropy(tokens, blended[1])
+            torch.testing.assert_close(found, expected)
+            weights.add(weight)
+    assert len(weights) > 5
 
 
 def test_the_labels_are_of_the_images_that_the_run_reads(labels, image_folder):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.mix_token import box_mask, mix_box
+from pipeline.augment.token_labels import mixed
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
 from pipeline.counter import Stream, uniforms
@@ -131,6 +132,9 @@ class TokenObjective:
         """As `trainer.job.Objective`."""
         images, labels = self._transform.train(batch, progress.epoch)
         targets = self._targeter.targets(batch, progress.epoch, labels)
+        mixing = self._transform.mixing(batch, progress.epoch)
+        if mixing is not None:
+            targets = mixed(targets, mixing)
         draw = MixTokenDraw(torch.zeros(self._grid, dtype=torch.bool), 1.0)
         if self._config.mix_token:
             draw = mix_token_draw(self._grid, seed=self._seed, step=progress.step)

@@ -60,7 +60,6 @@ class TokenLabelsConfig:
         """
         policy = augment.policy
         for is_on, what, reason in (
-            (augment.mixes, "augment.mixup and augment.cutmix", "MixToken mixes instead"),
             (policy and policy.mixing, "augment.auto_augment augmix", "it is many pictures in one"),
             (augment.resolution, "augment.resolution", "the grid of tokens is one"),
             (loss.name != "ce", f"loss.name {loss.name}", "it is cross entropy"),
