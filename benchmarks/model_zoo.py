@@ -4,7 +4,8 @@
     python -m benchmarks.model_zoo --write docs    # and writes model_zoo.md and model_zoo.csv there
     python -m benchmarks.model_zoo --throughput benchmarks/results/zoo_throughput_cpu.json
 
-The last form times models side by side and writes raw results, of which --write makes tables too.
+The last form times models side by side and writes raw results, of which --write makes tables too;
+interrupted, it goes on where it was.
 
 It needs a checkout, since the transcriptions of the papers in `benchmarks/` are not in the wheel.
 """
@@ -14,6 +15,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -25,6 +27,7 @@ from benchmarks.model_cost import macs, parameters
 from benchmarks.model_timing import input_size, make_ours, make_plain
 from benchmarks.paper_figures import NOTES, PIXELS, REPORTED, Reported
 from benchmarks.zoo_throughput import COMPARED, Plan, measure, section
+from pipeline.errors import DataError
 from pipeline.storage.files import write_atomically
 
 INTRODUCTION = """\
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for the Markdown and the CSV")
     parser.add_argument("--throughput", type=Path, metavar="FILE", help="for raw results, in JSON")
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="of --throughput: 32 256")
-    parser.add_argument("--seconds", type=float, help="that --throughput may take: 480")
+    parser.add_argument("--seconds", type=float, help="that --throughput may take: 420")
     parser.add_argument("--device", default="cpu", help="of --throughput: cpu or cuda")
     arguments = parser.parse_args(argv)
     if any(size < 1 for size in arguments.batch_sizes or ()):
@@ -79,12 +82,14 @@ def main(argv: list[str] | None = None) -> int:
         plan = Plan(
             batch_sizes=arguments.batch_sizes or (32, 256),
             rounds=3,
-            budget_s=480 if arguments.seconds is None else arguments.seconds,
+            budget_s=420 if arguments.seconds is None else arguments.seconds,
             device=torch.device(arguments.device),
         )
-        report = measure({n: (_make(n), pixels(n)) for n in arguments.names or COMPARED}, plan)
-        write_atomically(arguments.throughput, (json.dumps(report, indent=1) + "\n").encode())
-        print(section(report))
+        makers = {name: partial(_timed, name) for name in arguments.names or COMPARED}
+        try:
+            print(section(measure(makers, plan, arguments.throughput)))
+        except DataError as error:
+            parser.error(f"--throughput: {error}")
         return 0
     rows = [count(name) for name in arguments.names or zoo()]
     speeds = [section(json.loads(path.read_text(encoding="utf-8"))) for path in timed()]
@@ -126,6 +131,10 @@ def count(name: str) -> Row:
 def _make(name: str) -> nn.Module:
     is_ours = models.resolve(name)[0] in models.names()
     return make_ours(name) if is_ours else make_plain(name)
+
+
+def _timed(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    return _make(name), pixels(name)
 
 
 def markdown(rows: Sequence[Row], speeds: Sequence[str] = ()) -> str:

@@ -2,13 +2,17 @@
 
 Models take turns, round by round, so that whatever else the machine does hits all alike. Two clocks
 run: the wall's, and that of this process's CPU time, which says more on a machine that others use
-too. What would not fit in the time given is named in the results.
+too. What would not fit in the time given is named in the results, and a run that was interrupted
+goes on.
 """
 
+import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +20,8 @@ from torch import nn
 
 from benchmarks.machine import machine
 from benchmarks.paper_figures import PUBLISHED_SPEED
+from pipeline.errors import DataError
+from pipeline.storage.files import write_atomically
 
 COMPARED = (
     *("resmlp_24_224", "dynamixer_s", "vip_s7", "vip_m7", "dynamixer_m", "vip_l7"),
@@ -25,16 +31,21 @@ COMPARED = (
 )
 """Those of the slides' table of speeds first, then one of each family at about the size of S."""
 
+Maker = Callable[[], tuple[nn.Module, tuple[int, int, int]]]
+"""Makes a model; gives it with the (channels, height, width) of its images."""
+
 Stepper = Callable[[int], Callable[[], None]]
 """For a batch size, what classifies one batch, whose images are made already."""
 
 FEW = 4
 """Images of the batch from which a step's time is guessed."""
 
+Report = dict[str, Any]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How to measure: `budget_s` seconds are shared alike by the batch sizes."""
+    """How to measure: the first batch size has `budget_s` seconds, the others what it leaves."""
 
     batch_sizes: Sequence[int]
     rounds: int
@@ -42,52 +53,112 @@ class Plan:
     device: torch.device
 
 
-def measure(models: Mapping[str, tuple[nn.Module, tuple[int, int, int]]], plan: Plan) -> dict:
-    """Time models, each with its (channels, height, width), in their order; raw seconds.
+def measure(makers: Mapping[str, Maker], plan: Plan, output: Path) -> Report:
+    """Time models in their order; raw seconds, written to `output` after every step.
+
+    What `output` has already is not measured again, and its choice of models stays.
 
     Returns:
         `machine`, `settings`, `results` of one model at one batch size each, with the seconds of
         every step, and `left_out`, with the seconds that each would have taken.
+
+    Raises:
+        DataError: if `output` has results of another machine, or of other settings.
     """
-    steps = {
-        name: _stepper(
-            model.eval().to(plan.device).to(memory_format=torch.channels_last), size, plan
-        )
-        for name, (model, size) in models.items()
-    }
+    started = time.monotonic()
+    report = _begun(output, list(makers), plan)
+    if report and all(_missing(result, plan.rounds) == 0 for result in report["results"]):
+        return report
+    needed = {result["model"] for result in report["results"]} if report else set(makers)
+    steps = {name: _stepper(*makers[name](), plan) for name in makers if name in needed}
+    if not report:
+        report = _chosen(list(makers), steps, plan, started)
+        _write(output, report)
+    for size in plan.batch_sizes:
+        rows = [result for result in report["results"] if result["batch_size"] == size]
+        for left in range(plan.rounds, 0, -1):
+            for row in rows:
+                if _missing(row, plan.rounds) == left:
+                    wall, cpu = _seconds(steps[row["model"]], size)
+                    row["seconds"].append(wall)
+                    row["cpu_seconds"].append(cpu)
+                    report["machine"]["load"] = os.getloadavg()
+                    _write(output, report)
+    return report
+
+
+def _begun(output: Path, names: list[str], plan: Plan) -> Report:
+    """Return what an earlier run left; empty where there is nothing."""
+    if not output.exists():
+        return {}
+    report = json.loads(output.read_text(encoding="utf-8"))
+    here = {"machine": _machine(plan), "settings": _settings(names, plan)}
+    for part, changing in (("machine", ("date", "load")), ("settings", ())):
+        for key in here[part].keys() - changing:
+            then, now = report[part].get(key), here[part][key]
+            if then != now:
+                raise DataError(
+                    f"{output}: has results with {key} {then!r}, and this is {now!r}; delete it,"
+                    " or name another file"
+                )
+    return report
+
+
+def _chosen(names: list[str], steps: Mapping[str, Stepper], plan: Plan, started: float) -> Report:
+    """Return a report without seconds: what is measured, and what does not fit in the time."""
+    per_image = {name: _seconds(step, FEW, repeats=2)[0] / FEW for name, step in steps.items()}
+    seconds_left = plan.budget_s - (time.monotonic() - started)
     results: list[dict[str, object]] = []
     left_out: list[dict[str, object]] = []
-    per_image = {name: _seconds(step, FEW, repeats=2)[0] / FEW for name, step in steps.items()}
-    for batch_size in plan.batch_sizes:
-        seconds_left = plan.budget_s / len(plan.batch_sizes)
-        chosen = []
+    for size in plan.batch_sizes:
         for name in steps:
-            guess = per_image[name] * batch_size * plan.rounds
+            guess = per_image[name] * size * plan.rounds
             if guess <= seconds_left:
                 seconds_left -= guess
-                chosen.append(name)
+                results.append(
+                    {"model": name, "batch_size": size, "seconds": [], "cpu_seconds": []}
+                )
             else:
-                left_out.append({"model": name, "batch_size": batch_size, "would_take_s": guess})
-        results += _rounds({name: steps[name] for name in chosen}, batch_size, plan.rounds)
+                left_out.append({"model": name, "batch_size": size, "would_take_s": guess})
     return {
-        "machine": {
-            **machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name() if plan.device.type == "cuda" else "cpu",
-        },
-        "settings": {
-            "what": "inference, float32, channels-last, eager",
-            "batch_sizes": list(plan.batch_sizes),
-            "rounds": plan.rounds,
-            "budget_s": plan.budget_s,
-        },
+        "machine": _machine(plan),
+        "settings": _settings(names, plan),
         "results": results,
         "left_out": left_out,
     }
 
 
+def _machine(plan: Plan) -> dict[str, object]:
+    is_gpu = plan.device.type == "cuda"
+    return {
+        **machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if is_gpu else "cpu",
+    }
+
+
+def _settings(names: list[str], plan: Plan) -> dict[str, object]:
+    return {
+        "what": "inference, float32, channels-last, eager",
+        "models": names,
+        "batch_sizes": list(plan.batch_sizes),
+        "rounds": plan.rounds,
+        "budget_s": plan.budget_s,
+    }
+
+
+def _missing(result: Report, rounds: int) -> int:
+    return rounds - len(result["seconds"])
+
+
+def _write(output: Path, report: Report) -> None:
+    write_atomically(output, (json.dumps(report, indent=1) + "\n").encode())
+
+
 def _stepper(model: nn.Module, size: tuple[int, int, int], plan: Plan) -> Stepper:
+    model = model.eval().to(plan.device).to(memory_format=torch.channels_last)
+
     def at(batch_size: int) -> Callable[[], None]:
         images = torch.randn(batch_size, *size, device=plan.device)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -114,22 +185,6 @@ def _seconds(stepper: Stepper, batch_size: int, repeats: int = 1) -> tuple[float
     return min(taken)
 
 
-def _rounds(steps: Mapping[str, Stepper], batch_size: int, rounds: int) -> list[dict[str, object]]:
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            taken[name].append(_seconds(step, batch_size))
-    return [
-        {
-            "model": name,
-            "batch_size": batch_size,
-            "seconds": [wall for wall, _ in pairs],
-            "cpu_seconds": [cpu for _, cpu in pairs],
-        }
-        for name, pairs in taken.items()
-    ]
-
-
 def section(report: Mapping[str, Any]) -> str:
     """A report as a part of docs/model_zoo.md: images a second, by the median step."""
     about, settings = report["machine"], report["settings"]
@@ -137,7 +192,7 @@ def section(report: Mapping[str, Any]) -> str:
     heads = ["model", *(f"{size}: images/s" for size in sizes)]
     heads += [f"{size}: images per CPU-second" for size in sizes] + ["published, on a GPU"]
     speeds: dict[str, dict[int, tuple[float, float]]] = {}
-    for result in report["results"]:
+    for result in (each for each in report["results"] if each["seconds"]):
         size = result["batch_size"]
         medians = (statistics.median(result[key]) for key in ("seconds", "cpu_seconds"))
         wall, cpu = (size / seconds for seconds in medians)

@@ -31,6 +31,12 @@ def test_a_page_has_every_section_in_order_and_is_linked(page):
     assert f"](zoo/{page}.md)" in (DOCS / "models.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_idea_takes_five_sentences(page):
+    idea = PAGES[page].partition("## Idea")[2].partition("## Formula")[0]
+    assert len(re.findall(r"[.!?](?=\s)", idea)) == 5
+
+
 def test_the_pages_counts_are_the_zoos():
     with (DOCS / "model_zoo.csv").open(encoding="utf-8", newline="") as file:
         zoo = {row["model"]: (row["parameters"], int(row["macs"])) for row in csv.DictReader(file)}

@@ -167,5 +167,10 @@ SAME_WHEN_SMALL = {
 
 NAMES = tuple(name for name in models.names() if name not in SAME_WHEN_SMALL)
 
-STRUCTURES = tuple(name for name in NAMES if name not in SMALL or name in ONE_OF_EACH_FAMILY)
+OTHER_FORMS = ("cyclemlp_t", "raftmlp_12")
+"""Of families with two: another trunk, and another embedding, than the one of each family's."""
+
+STRUCTURES = tuple(
+    name for name in NAMES if name not in SMALL or name in (*ONE_OF_EACH_FAMILY, *OTHER_FORMS)
+)
 """Those whose small forms differ in more than numbers, for what is costly."""
