@@ -1,12 +1,6 @@
-"""Training on labels of tokens: the authors' losses, MixToken by step, runs that go on exactly."""
+"""Training on labels of tokens: the authors' losses, MixToken by step, what is refused."""
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +25,6 @@ from trainer.optimization.token_labels import TokenLabelsConfig, token_label_los
 from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress
 
-ROOT = Path(__file__).parents[2]
 VECTORS = dict(np.load(DATA / "token_label.npz"))
 SPEC = InputSpec(
     size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=0.9, interpolation="bicubic"
@@ -147,42 +140,6 @@ def labels(tmp_path_factory, image_folder):
     arguments = [run, "--data", image_folder, "--output", output, "--loader", "reference"]
     assert make_token_labels.main([*map(str, arguments), "--device", "cpu"]) == 0
     return output
-
-
-@pytest.fixture
-def train(recipe_file, image_folder, labels, tmp_path):
-    def run(*overrides):
-        program = [sys.executable, str(ROOT / "launch.py"), "--config", str(recipe_file)]
-        common = [f"data.root={image_folder}", f"token_labels.file={labels}"]
-        return subprocess.run(
-            [*program, f"run.root={tmp_path}", *common, *overrides],
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-    return run
-
-
-def losses(folder):
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [(line["step"], line["loss"]) for line in lines if line["event"] == "step"]
-
-
-def test_a_run_that_is_cut_within_an_epoch_goes_on_with_the_same_losses(train, tmp_path):
-    whole, cut = tmp_path / "tiny", tmp_path / "cut"
-    done = train()
-    assert done.returncode == 0, done.stderr[-3000:]
-    shutil.copytree(whole, cut)
-    shutil.rmtree(cut / "checkpoints" / "step_00000006")
-    done = train("run.name=cut")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "going on from" in (cut / "metrics.jsonl").read_text()
-    expected = losses(whole)
-    assert [step for step, _ in expected] == list(range(1, 7))
-    assert losses(cut) == expected
 
 
 def test_a_model_without_a_classifier_of_tokens_is_refused_in_words(

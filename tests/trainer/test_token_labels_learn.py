@@ -30,7 +30,7 @@ CLASSES = ("0", "1", "2", "3")
 ARGUMENTS = {"dim": 32, "depth": 2}
 RECIPE = """
 model: {name: lvvit_t, img_size: 32, args: {embed_dim: 48, depth: 2, num_heads: 2, stem_width: 16}}
-batch: {global_size: 32, per_gpu: 32, evaluation: 72}
+batch: {global_size: 32, per_gpu: 16, evaluation: 72}
 data:
   loader: reference
   threads: 1
@@ -105,7 +105,7 @@ def train(folder, digits, maps):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
