@@ -4,6 +4,7 @@
         --output benchmarks/results/token_labels_digits.json
 
 runs the commands that a user types, in FOLDER; what is there already goes on or is complete.
+Results are written after each student.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,20 +45,19 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     maps = prepare(folder)
-    students = {}
-    for number, (name, overrides) in enumerate(STUDENTS.items()):
-        filled = [f"{text}{maps}" if text.endswith("=") else text for text in overrides]
-        students[name] = train(folder, STUDENT, f"student_{number}", *filled)
-    report = {
+    report: dict[str, Any] = {
         "about": about(),
         "annotator": {
             "epochs": ANNOTATOR_EPOCHS,
             "evaluations": evaluations(folder / "runs" / "annotator"),
         },
         "maps": judge(maps, folder / "shards" / "digits" / "train"),
-        "students": students,
+        "students": {},
     }
-    write_atomically(arguments.output, (json.dumps(report, indent=1) + "\n").encode())
+    for number, (name, overrides) in enumerate(STUDENTS.items()):
+        filled = [f"{text}{maps}" if text.endswith("=") else text for text in overrides]
+        report["students"][name] = train(folder, STUDENT, f"student_{number}", *filled)
+        write_atomically(arguments.output, (json.dumps(report, indent=1) + "\n").encode())
     return 0
 
 
