@@ -37,10 +37,10 @@ data:
   crop: {scale: [0.6, 1.0], ratio: [0.8, 1.25], hflip: 0.0}
 augment: {smoothing: 0.1}
 optim: {lr: 2.0e-3}
-schedule: {epochs: 12, warmup_epochs: 1}
-run: {name: student, log_every: 1, evaluate_every: 12, save_every_steps: 205}
+schedule: {epochs: 6, warmup_epochs: 1}
+run: {name: student, log_every: 1, evaluate_every: 6, save_every_steps: 100}
 """
-CUT = 205
+CUT = 100
 """A step within the last epoch, at which there is a checkpoint."""
 
 
