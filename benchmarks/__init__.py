@@ -6,6 +6,7 @@
 - `bench_model`, `model_timing`: models' speed. `model_speed_table`: docs/model_speed.md.
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.
+- `gpu`: what is measured on a GPU.
 - `plain`: each paper's architecture transcribed. `machine`: what was measured on.
 
 Raw results lie in `results/`.
