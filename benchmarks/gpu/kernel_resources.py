@@ -47,7 +47,7 @@ CONVOLUTIONS = {
 def compile_kernel(kernel, constants: dict[str, Any]) -> dict[str, object]:
     """Compile for bf16 tensors and read the machine code."""
     names = kernel.arg_names
-    warps = constants.pop("num_warps")
+    options = {name: constants.pop(name) for name in ("num_warps", "enable_fp_fusion")}
     signature = {
         name: "constexpr" if name in constants else "*bf16" if name.endswith("_ptr") else "i32"
         for name in names
@@ -63,9 +63,9 @@ def compile_kernel(kernel, constants: dict[str, Any]) -> dict[str, object]:
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs=aligned,
     )
-    compiled = triton.compile(source, target=TARGET, options={"num_warps": warps})
+    compiled = triton.compile(source, target=TARGET, options=options)
     return {
-        "warps": warps,
+        "warps": options["num_warps"],
         "shared_bytes": compiled.metadata.shared,
         **read_code(compiled.asm["cubin"]),
     }

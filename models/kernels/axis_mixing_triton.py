@@ -133,6 +133,7 @@ def constants(
         "C": channels,
         "CP": max(16, triton.next_power_of_2(channels // segments)),
         "num_warps": 1 if length <= 32 else 4,
+        "enable_fp_fusion": True,
     }
 
 

@@ -137,4 +137,5 @@ def constants(width: int, channels: int, kh: int, kw: int) -> dict[str, int]:
         "TW": min(8, triton.next_power_of_2(width)),
         "CB": min(128, triton.next_power_of_2(channels)),
         "num_warps": 2,
+        "enable_fp_fusion": True,
     }
