@@ -7,6 +7,7 @@
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.
 - `token_labels`: token labels from end to end on the digits.
+- `gpu`: what is measured on a GPU.
 - `plain`: each paper's architecture transcribed. `machine`: what was measured on.
 
 Raw results lie in `results/`.

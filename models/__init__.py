@@ -3,6 +3,7 @@
 - `dynamixer`, `vip`, `amixer`, `amixer_windowed`, `splitmixer`, `lvvit`, `gfnet`, `convmlp`,
   `eamlp`, `cyclemlp`, `hire_mlp`, `as_mlp`, `smlpnet`, `raftmlp`, `s2_mlpv2`: the families; each
   registers its variants by `registry`. `layers`: what they are built of. `trunks`: around blocks.
+  `kernels`: what of it is fused on GPUs.
 - `build`: a model by name, for an input size. `constructor`: what else it may be given. `cost`:
   what it costs.
 - `weights`: weights from elsewhere, the authors' above all, and for elsewhere.

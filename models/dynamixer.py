@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from models.kernels import switch
+from models.kernels.axis_mixing import mix_axes
 from models.layers.arguments import Size
 from models.layers.basic import Reweight, weighted_sum
-from models.layers.mixing_matrices import Generator, MixingOp, make_op
+from models.layers.mixing_matrices import DynamicOp, Generator, MixingOp, make_op
 from models.registry import create, default_cfg
 from models.trunks.pyramid import Pyramid, per_stage_numbers
 
@@ -62,14 +64,18 @@ class DynaMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
         compressed_h, compressed_w = self._compressed(x)
+        op_h, op_w = self.mix_h, self.mix_h if self.is_shared else self.mix_w
+        columns = None if compressed_h is None else compressed_h.transpose(1, 2)
         sources: list[tuple[Tensor, nn.Linear]] = []  # a branch is the layer of the tokens
-        if self.mix_h is not None:
-            columns = None if compressed_h is None else compressed_h.transpose(1, 2)
-            mixed = self.mix_h(x.transpose(1, 2), columns).transpose(1, 2)
-            sources.append((mixed.flatten(3), self.mix_h.out))
-        op_w = self.mix_h if self.is_shared else self.mix_w
-        if op_w is not None:
-            sources.append((op_w(x, compressed_w).flatten(3), op_w.out))
+        if switch.ENABLED and isinstance(op_h, DynamicOp) and isinstance(op_w, DynamicOp):
+            mixed_h, mixed_w = mix_axes(x, op_h.logits(columns), op_w.logits(compressed_w))
+            sources += [(mixed_h, op_h.out), (mixed_w, op_w.out)]
+        else:
+            if op_h is not None:
+                mixed = op_h(x.transpose(1, 2), columns).transpose(1, 2)
+                sources.append((mixed.flatten(3), op_h.out))
+            if op_w is not None:
+                sources.append((op_w(x, compressed_w).flatten(3), op_w.out))
         if self.mlp_c is not None:
             sources.append((x, self.mlp_c))
         return self._fuse(sources)

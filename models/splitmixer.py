@@ -13,6 +13,8 @@ from typing import Literal
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from models.kernels import switch
+from models.kernels.depthwise import depthwise_conv2d
 from models.layers.arguments import Size, as_pair, check_counts, check_patch
 from models.layers.basic import DropPath, drop_path_rates
 from models.layers.channel_splits import ChannelSplit, make_channel_mixer
@@ -98,7 +100,7 @@ class SplitMixer(Classifier):
         self.patch_emb = normed(nn.Conv2d(in_chans, dim, patch_size, patch_size))
         self.mixer_blocks = nn.Sequential()
         for block, rate in enumerate(drop_path_rates(drop_path_rate, depth)):
-            spatial = nn.Sequential()
+            spatial = SpatialMixing()
             for kernel in kernels:
                 spatial += normed(nn.Conv2d(dim, dim, kernel, padding="same", groups=dim))
             self.mixer_blocks.append(Residual(spatial, rate if drop_path_rate > 0 else None))
@@ -130,6 +132,24 @@ class SplitMixer(Classifier):
         pairs = len(self.mixer_blocks) // 2
         blocks = [(rf"^mixer_blocks\.(?:{2 * i}|{2 * i + 1})\.", (i,)) for i in range(pairs)]
         return {"stem": r"^patch_emb", "blocks": blocks}
+
+
+class SpatialMixing(nn.Sequential):
+    """Depthwise convolutions, each with the activation and BatchNorm after it."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # as the base class has it
+        """(B, C, H, W) -> the same shape."""
+        if not switch.ENABLED:
+            return super().forward(input)
+        x = input
+        for conv, activation, norm in zip(self[::3], self[1::3], self[2::3], strict=True):
+            assert isinstance(conv, nn.Conv2d)
+            if all(side % 2 for side in conv.kernel_size):
+                name = "gelu" if isinstance(activation, nn.GELU) else "relu"
+                x = norm(depthwise_conv2d(x, conv.weight, conv.bias, name))
+            else:  # "same" padding of an even kernel is lopsided
+                x = norm(activation(conv(x)))
+        return x
 
 
 def _normed(dim: int, activation: Callable[[], nn.Module], layer: nn.Module) -> nn.Sequential:

@@ -1,0 +1,4 @@
+"""What is measured on a GPU, and what can be known of it without one.
+
+- `kernel_resources`: the Triton kernels compiled for a GPU that need not be there.
+"""
