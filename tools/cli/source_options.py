@@ -44,7 +44,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         metavar="FILE",
-        help="names of the classes, a line each, for data that has numbers only, or for other names",
+        help="names of classes, a line each, for data that has only numbers, or for other names",
     )
     validation = parser.add_mutually_exclusive_group()
     validation.add_argument(
