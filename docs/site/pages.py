@@ -1,9 +1,10 @@
-"""Pages of the site that are no files in docs/: the README and its like, and the code's reference.
+"""Pages of the site that are no files in docs/: README and its like, the tour, the code's reference.
 
-Links are written for those who read the repository. Here they are turned to pages of the site; where
+Links are written for those who read the repository. Here they are turned to pages of the site; if
 what they lead to is no page, such as raw results, only their text is left.
 """
 
+import importlib.util
 import posixpath
 import re
 from pathlib import Path
@@ -30,6 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, page in FROM_ABOVE.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, "tour.md", content=tour()))
     for package in packages():
         name = ".".join(package.relative_to(ROOT).parts)
         files.append(File.generated(config, f"api/{name}.md", content=reference(package)))
@@ -40,6 +42,22 @@ def packages() -> list[Path]:
     """The folders of the packages that have a page of the reference."""
     found = (path.parent for name in _PACKAGES for path in (ROOT / name).rglob("__init__.py"))
     return sorted(found)
+
+
+def tour() -> str:
+    """The steps of docs/tour.py, to be read."""
+    spec = importlib.util.spec_from_file_location("tour", ROOT / "docs" / "tour.py")
+    assert spec is not None, "it is a Python file"
+    assert spec.loader is not None, "it is a Python file"
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    lines = ["# A tour of five minutes", "", "    python docs/tour.py", ""]
+    lines += ["goes these steps on a CPU and says what comes of each.", ""]
+    known = {"folder": "tour", "epochs": script.EPOCHS}
+    for number, step in enumerate(script.STEPS, start=1):
+        lines += [f"## {number}. {step.title}", "", step.text.format(**known), ""]
+        lines += [f"    {command.format(**known)}\n" for command in step.commands]
+    return "\n".join(lines)
 
 
 def reference(package: Path) -> str:
