@@ -1,4 +1,4 @@
-"""Pages of the site that are no files in docs/: README and its like, the tour, the code's reference.
+"""Pages of the site that are no files in docs/: the README, the tour, the code's reference.
 
 Links are written for those who read the repository. Here they are turned to pages of the site; if
 what they lead to is no page, such as raw results, only their text is left.
