@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Average the weights of several checkpoints, which often scores better than each of them.
 
     python tools/average_checkpoints.py runs/dynamixer_s --output averaged.safetensors
@@ -6,8 +7,7 @@
 
 Of a run, all checkpoints that it has kept are averaged, or the K that were evaluated best
 (run.keep_checkpoints says how many are kept); each with the same weight. What every other tool
-takes as MODEL comes out. Exit codes: 0 written; 2 the files or the arguments cannot be used; 73 the
-output exists; 74 reading or writing failed; 75 interrupted; 1 anything else.
+takes as MODEL comes out.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.numbers import positive
@@ -35,17 +36,17 @@ def _work(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument(
         "sources", nargs="+", type=Path, metavar="SOURCE", help="a run's folder, or .safetensors"
     )
-    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help=".safetensors to write"
+    )
     parser.add_argument("--best", type=positive, metavar="K", help="of a run: the K best evaluated")
-    parser.add_argument("--raw", action="store_true", help="of a run: the weights, not their EMA")
+    parser.add_argument("--raw", action="store_true", help="the weights, not their EMA")
     add_force_option(parser)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _check_inputs(arguments: argparse.Namespace) -> None:

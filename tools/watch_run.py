@@ -1,13 +1,12 @@
+# PYTHON_ARGCOMPLETE_OK
 """Show how far a run is, here or on another machine that shares the disk: it reads the run's files.
 
     python tools/watch_run.py runs/dynamixer_s            # until the run is complete, or Ctrl-C
     python tools/watch_run.py runs/dynamixer_s --once     # the state now, in a line
 
 On a terminal the line is drawn anew; in a file a new one is written when there are new steps.
-Exit codes: 0 told; 2 there is no such run; 75 interrupted.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.words import duration
 from tools.cli import exits
@@ -24,15 +24,13 @@ from tools.report_run import Row, read_state
 
 def main(argv: list[str] | None = None) -> int:
     """Show the run until it is complete; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--once", action="store_true", help="show the state now, and leave")
     parser.add_argument(
         "--every", type=positive, default=5, metavar="SECONDS", help="between two looks; default: 5"
     )
-    arguments = parser.parse_args(argv)
+    arguments = command_line.parse(parser, argv)
     try:
         _watch(arguments.run, every_s=arguments.every, once=arguments.once)
     except (DataError, OSError) as error:

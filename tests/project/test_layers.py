@@ -27,6 +27,7 @@ LEVELS = {
     "trainer": 5,
     "trainer.recipe": 6,
     "trainer.recipe_keys": 7,
+    "trainer.recipe_options": 8,
     "trainer.input_spec": 7,
     "trainer.process.early_checks": 7,
     "trainer.engine": 7,
@@ -54,6 +55,7 @@ LEVELS = {
     "tools.cli": 15,
     "tools.trained": 16,
     "tools.speed": 16,
+    "tools.preview": 16,
     "tools": 17,
     "benchmarks": 18,
 }
