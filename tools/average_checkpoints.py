@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline import command_line
 from pipeline.errors import DataError
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
@@ -72,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
         if files[0].is_dir():
             files = average.files_of_run(files[0], best=arguments.best, raw=arguments.raw)
         average.write_average(files, arguments.output)
-    print(f"{arguments.output}: the mean of {len(files)} files:")
+    print(f"{arguments.output}: the mean of {counted(len(files), 'file')}:")
     for file in files:
         print(f"  {file}")
 

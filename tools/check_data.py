@@ -179,7 +179,8 @@ def _in_words(result: FolderResult) -> str:
     lines += ["  {where}: {kind}: {detail}".format(**problem) for problem in result.problems]
     if result.repaired:
         lines.append(f"  made again: {', '.join(result.repaired)}")
-        lines.append(f"  checked again: {len(result.remaining) or 'no'} problems are left")
+        left = counted(len(result.remaining), "problem") if result.remaining else "no problems"
+        lines.append(f"  checked again: {left} left")
         lines += ["    {where}: {kind}".format(**problem) for problem in result.remaining]
     if result.came_damaged:
         lines.append(

@@ -22,6 +22,7 @@ from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.formats.token_label_file import SUFFIX, LabelHeader, TokenLabelFile
 from pipeline.prepare.conversion.parts import WHOLE
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.computing_options import add_computing_options, add_data_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
@@ -122,8 +123,9 @@ def _merge(split: str, output: Path, batch_size: int) -> str:
 def _in_words(header: LabelHeader, output: Path) -> str:
     rows, columns = header.grid
     return (
-        f"{output}: {header.top} classes at each of {rows}x{columns} places of {header.samples:,}"
-        f" images, by {header.annotator}; train with token_labels.file={output}"
+        f"{output}: {header.top} classes at each of {rows}x{columns} places of"
+        f" {counted(header.samples, 'image')}, by {header.annotator}; train with"
+        f" token_labels.file={output}"
     )
 
 

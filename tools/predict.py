@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.images.names import is_image_name
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.computing_options import add_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
@@ -126,7 +127,9 @@ def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespa
         print(line, file=sys.stderr)
     bad = sum(bool(answer.error) for answer in answers)
     if bad:
-        print(f"error: {bad} of {len(answers)} images could not be read", file=sys.stderr)
+        print(
+            f"error: {bad} of {counted(len(answers), 'image')} could not be read", file=sys.stderr
+        )
     return exits.BAD_INPUT if bad else exits.COMPLETE
 
 

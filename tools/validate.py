@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import command_line
 from pipeline.errors import DataError
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.computing_options import add_computing_options, add_data_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
@@ -141,7 +142,8 @@ def _in_words(model: "TrainedModel", measured: "Measured") -> Sequence[str]:
     lines = [
         f"{model.origin}{kinds[model.kind]}: {model.description.name},"
         f" {model.num_parameters:,} parameters",
-        f"{measured.data}: {scores.count:,} images of {len(classes.names):,} classes,"
+        f"{measured.data}: {counted(scores.count, 'image')} of"
+        f" {counted(len(classes.names), 'class', 'classes')},"
         f" {spec.size} px, crop {spec.crop_pct:g}, {spec.crop_mode}, {spec.interpolation}"
         f"{competing if classes.is_restricted else ''}",
         f"top-1 {scores.top1:.2f} % ({scores.top1_count:,} of {scores.count:,}),"
@@ -152,7 +154,8 @@ def _in_words(model: "TrainedModel", measured: "Measured") -> Sequence[str]:
     lines.append(f"loss {scores.loss:.4f}, calibration error {scores.ece:.2f} %")
     if real := measured.real:
         lines.append(
-            f"ReaL top-1 {real.top1:.2f} % of {real.count:,} images, top-5 {real.top5:.2f} %"
+            f"ReaL top-1 {real.top1:.2f} % of {counted(real.count, 'image')},"
+            f" top-5 {real.top5:.2f} %"
         )
     return lines
 

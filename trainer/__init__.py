@@ -10,5 +10,6 @@
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
 - `optimization`: what makes up an optimizer step. `distillation`: a teacher's share in the loss.
 - `ema`: the average of the weights. `initial_weights`: what a run starts from.
-- `record`: what a run leaves on disk. `events`: what it says of itself.
+- `record`: what a run leaves on disk. `events`: what it says of itself. `sinks`:
+  where that goes beside.
 """
