@@ -24,7 +24,7 @@ from trainer import recipe_keys, yaml_config
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.recipe import Recipe
-from trainer.recipe_options import add_config_option, add_overrides
+from trainer.recipe_keys import add_config_option, add_overrides
 from trainer.record.exit_file import write_exit
 
 

@@ -27,7 +27,7 @@ from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, add_json_option, check_output, write_file
 from trainer import yaml_config
 from trainer.recipe import Recipe
-from trainer.recipe_options import add_config_option, add_overrides
+from trainer.recipe_keys import add_config_option, add_overrides
 
 if TYPE_CHECKING:
     from tools.speed.stages import Measured

@@ -147,7 +147,8 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     if unusable:
         raise DataError(
             f"{counted(unusable, 'file or folder', 'files or folders')} cannot be used. Mend or"
-            " remove them, or run again with --on-error skip (or quarantine), which goes on with what is done"
+            " remove them, or run again with --on-error skip (or quarantine), which goes on with"
+            " what is done"
         )
     return 0
 

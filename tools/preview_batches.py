@@ -24,7 +24,7 @@ from tools.cli import exits
 from tools.cli.numbers import positive
 from trainer import yaml_config
 from trainer.recipe import Recipe
-from trainer.recipe_options import add_config_option, add_overrides
+from trainer.recipe_keys import add_config_option, add_overrides
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     import numpy as np

@@ -60,7 +60,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="FOLDER", help="default: the data of the run")
     data.add_argument("--split", default="val", metavar="NAME", help="folder in it; default: val")
-    data.add_argument("--crop-pct", type=float, help="share of the resized image that is used")
+    data.add_argument(
+        "--crop-pct", type=float, metavar="SHARE", help="share of the resized image that is used"
+    )
     data.add_argument(
         "--crop-mode",
         choices=("center", "squash", "border"),

@@ -1,7 +1,7 @@
 """Optimization: from batches to a checkpointed, measured model.
 
 - `recipe`, `yaml_config`: what a run is told, and how it is read and checked. `recipe_keys`: what
-  can be told. `recipe_options`: the same on a command line. `run_config`: bookkeeping.
+  can be told, and how on a command line. `run_config`: bookkeeping.
 - `batch_plan`: how a global batch is made of what the ranks hold.
 - `input_spec`: what the pipeline has to make of images.
 - `process`: this process among all of the run, and on its machine.

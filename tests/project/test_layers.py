@@ -27,7 +27,6 @@ LEVELS = {
     "trainer": 5,
     "trainer.recipe": 6,
     "trainer.recipe_keys": 7,
-    "trainer.recipe_options": 8,
     "trainer.input_spec": 7,
     "trainer.process.early_checks": 7,
     "trainer.engine": 7,
