@@ -8,6 +8,7 @@ from trainer import yaml_config
 from trainer.events import Fanout, Jsonl, LogMark, Saved, Sink
 from trainer.process.signals import StopSignal
 from trainer.recipe import Recipe
+from trainer.record.log_reader import read_log
 from trainer.record.meta import Meta
 from trainer.record.run_folder import RunFolder
 from trainer.record.summary_csv import SummaryCsv
@@ -43,7 +44,7 @@ def open_log(
         done = meta.progress.step
         saved = Saved(step=done, epoch=meta.progress.epoch, path=str(latest))
     jsonl.resume(saved, meta.log if meta else None)
-    console = stack.enter_context(closing(ConsoleProgress(folder.path.name)))
+    console = stack.enter_context(closing(ConsoleProgress(folder.path.name, read_log(folder.path))))
     place = Place(
         folder=folder.path,
         project=recipe.run.project,

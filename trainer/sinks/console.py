@@ -1,21 +1,22 @@
 """What people see while a run trains: a few live lines on a terminal, plain lines elsewhere."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from rich.console import Console
 
 from trainer.events import Evaluated, Event, Note, Started, Step
 from trainer.sinks import display
-from trainer.sinks.run_view import RunView
+from trainer.sinks.run_view import Row, RunView
 
 
 class ConsoleProgress:
     """A sink; what is said once stands above the live lines."""
 
-    def __init__(self, name: str) -> None:
-        """Begin; `name` is the run's."""
+    def __init__(self, name: str, before: Iterable[Row] = ()) -> None:
+        """Begin; `name` is the run's, `before` the events of its earlier processes."""
         self._console = Console(highlight=False)
-        self._view = RunView(name)
+        self._view = RunView(name, before)
         self._display: display.RunDisplay | None = None
         if display.can_redraw(self._console):
             self._display = display.RunDisplay(lambda: self._view, self._console)
