@@ -84,6 +84,8 @@ class _Process:
 
         try:
             check_names(self._recipe)
+            if self._rank == 0 and sys.stderr.isatty():
+                print(f"{self._recipe.run.name}: importing torch", file=sys.stderr, flush=True)
             from trainer.process.world import bootstrap
 
             bootstrap()

@@ -22,6 +22,7 @@ from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
+from tools.cli.progress import importing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,7 +68,8 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained import average
+        with importing():
+            from tools.trained import average
 
         files = arguments.sources
         if files[0].is_dir():

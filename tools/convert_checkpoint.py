@@ -20,6 +20,7 @@ from tools.cli import exits
 from tools.cli.model_options import VARIANT_HELP
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
+from tools.cli.progress import importing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +60,8 @@ def _work(arguments: argparse.Namespace) -> int:
         raise OutputError(f"{output}: is the input; name another file with --output")
     size = None if arguments.img_size is None else (arguments.img_size[0], arguments.img_size[-1])
     # Imported here, because it takes seconds: a mistake in the arguments has been told by now.
-    from tools.trained.converted import convert_file
+    with importing():
+        from tools.trained.converted import convert_file
 
     words = convert_file(source, output, name=arguments.model, size=size, raw=arguments.raw)
     print(f"{output}: {words}")

@@ -26,6 +26,7 @@ from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.output_files import add_force_option, check_output, refuse_existing
+from tools.cli.progress import importing
 
 SUFFIXES = {"timm": ".safetensors", "onnx": ".onnx", "torch": ".pt2", "hub": ""}
 
@@ -76,8 +77,9 @@ def _check_output(arguments: argparse.Namespace) -> None:
 
 def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained.export import EXPORTS
-        from tools.trained.load import load
+        with importing():
+            from tools.trained.export import EXPORTS
+            from tools.trained.load import load
 
         model = load(choice)
         EXPORTS[arguments.format](model, arguments.output)

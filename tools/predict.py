@@ -6,7 +6,7 @@
     python tools/predict.py runs/dynamixer_s photos --csv predictions.csv --embeddings photos.npz
 
 WordNet ids are shown with WordNet's words. What is no readable image is named, and the rest is
-done; the exit code is 2 then.
+done; the exit code is 2 then. --json prints an object a line.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from tools.cli.computing_options import add_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, add_json_option, check_output
+from tools.cli.progress import ImageProgress, importing
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.predict_images import Answer
@@ -100,8 +101,9 @@ def _images_below(folder: Path) -> list[str]:
 def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained import predict_images
-        from tools.trained.load import load
+        with importing():
+            from tools.trained import predict_images
+            from tools.trained.load import load
 
         model = load(choice)
     answers: list[Answer] = []
@@ -113,14 +115,12 @@ def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespa
         device=arguments.device,
         wants_embeddings=arguments.embeddings is not None,
     )
-    for answer in stream:
-        answers.append(answer)
-        if arguments.json:
-            print(json.dumps(answer.as_json()), flush=True)
-        elif not answer.error:
-            print(_in_words(answer), flush=True)
-        if answer.error:
-            print(f"{answer.image}: {answer.error}", file=sys.stderr)
+    # On a terminal the answers themselves show how far it is.
+    with ImageProgress("predict", len(places), shown=not sys.stdout.isatty()) as progress:
+        for answer in stream:
+            answers.append(answer)
+            progress.advance(1)
+            _tell(answer, as_json=arguments.json)
     for line in predict_images.write_files(
         answers, csv=arguments.csv, embeddings=arguments.embeddings
     ):
@@ -131,6 +131,15 @@ def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespa
             f"error: {bad} of {counted(len(answers), 'image')} could not be read", file=sys.stderr
         )
     return exits.BAD_INPUT if bad else exits.COMPLETE
+
+
+def _tell(answer: "Answer", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(answer.as_json()), flush=True)
+    elif not answer.error:
+        print(_in_words(answer), flush=True)
+    if answer.error:
+        print(f"{answer.image}: {answer.error}", file=sys.stderr)
 
 
 def _in_words(answer: "Answer") -> str:

@@ -22,6 +22,7 @@ from pipeline.errors import DataError
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
+from tools.cli.progress import importing
 from trainer import yaml_config
 from trainer.recipe import Recipe
 from trainer.recipe_keys import add_config_option, add_overrides
@@ -40,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
-    from tools.preview import drawn, picture
+    with importing():
+        from tools.preview import drawn, picture
 
     run, num_classes = drawn.drawn_run(recipe)
     draws = _draws(run, recipe, arguments)

@@ -28,6 +28,7 @@ from tools.cli import exits
 from tools.cli.computing_options import add_computing_options, add_data_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.output_files import add_force_option, add_json_option, check_output
+from tools.cli.progress import importing
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.load import TrainedModel
@@ -123,7 +124,8 @@ def _exists(path: Path) -> bool:
 def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained import measure
+        with importing():
+            from tools.trained import measure
 
         result = measure.measure(choice, arguments)
     if result is None:  # another rank speaks
