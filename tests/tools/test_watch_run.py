@@ -82,6 +82,12 @@ def test_programs_get_an_object_a_line(run, capsys):
     assert state["data_wait_share"] == pytest.approx(0.25 / (15 * 40 / 50))
 
 
+def test_use_of_the_machine_is_told_where_the_log_has_it(run, capsys):
+    log(run, START, {**step(10), "mfu": 0.412, "peak_memory_bytes": 12_340_000_000})
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "data wait 3.1 %, MFU 41.2 %, memory 12.34 GB, 72 s left" in capsys.readouterr().out
+
+
 def test_how_a_run_ended_is_told_until_a_process_goes_on(run, capsys):
     log(run, START, step(10))
     write_exit(run, code=75, text="stopped", rank=0)

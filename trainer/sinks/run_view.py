@@ -104,18 +104,23 @@ class RunView:
         return parts
 
     def speed(self) -> list[str]:
-        """Images a second, waiting for data, memory, time left."""
+        """Images a second, waiting for data, use of the machine, time left."""
         if not self._step:
             return []
         parts = [f"{_number(self._step['images_per_s']):,.0f} images/s"]
         if self._wait_share is not None:
             parts.append(f"data wait {100 * self._wait_share:.1f} %")
-        if memory := self._step.get("memory_gb"):
-            parts.append(f"memory {_number(memory):.1f} GB")
+        parts += self._machine()
         seconds = self.seconds_left()
         if seconds is not None:
             parts.append(f"{duration(seconds)} left")
         return parts
+
+    def _machine(self) -> list[str]:
+        """What the model makes of the machine; logs of before do not have it."""
+        memory, use = self._step.get("peak_memory_bytes"), self._step.get("mfu")
+        parts = [f"memory {_number(memory) / 1e9:.2f} GB"] if memory else []
+        return parts if use is None else [f"MFU {100 * _number(use):.1f} %", *parts]
 
     def step_line(self) -> str:
         """The last step in a line, for a log."""
@@ -127,7 +132,8 @@ class RunView:
             f" {_number(row['data_wait_s']):.2f} s (rank {row.get('data_wait_rank', 0)})"
         )
         seconds = self.seconds_left()
-        return text if seconds is None else f"{text}  {duration(seconds)} left"
+        left = [] if seconds is None else [f"{duration(seconds)} left"]
+        return "  ".join([text, *self._machine(), *left])
 
     def score_line(self) -> str:
         """The last evaluation in a line, for a log."""
