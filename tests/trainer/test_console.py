@@ -160,6 +160,15 @@ def test_a_terminal_that_cannot_redraw_and_a_file_get_lines(capsys):
     assert not display.can_redraw(Console(force_terminal=True, _environ={"TERM": "dumb"}))
 
 
+def test_a_run_that_goes_on_knows_the_best_of_before_and_reckons_its_speed_anew():
+    rows = [{"event": event.event, **vars_of(event)} for event in (STARTED, step(25), SCORE)]
+    view = RunView("mine", [*rows, {**rows[0], "step": 25}, {**rows[1], "step": 30}])
+    assert "best 40.00 %" in view.learning()
+    # Of 5 steps of 40 images at 50 a second, 0.4 s were waiting.
+    assert "data wait 10.0 %" in view.speed()
+    assert view.status == ""
+
+
 def test_a_narrow_terminal_gets_no_more_lines():
     view = RunView("a_run_with_a_long_name")
     rows = ({"event": e.event, **vars_of(e)} for e in (STARTED, step(25), SCORE, step(50)))
