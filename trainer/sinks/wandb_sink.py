@@ -11,7 +11,7 @@ import secrets
 import wandb
 
 from pipeline.storage.files import write_atomically
-from trainer.events import Event
+from trainer.events import Evaluated, Event, Step
 from trainer.sinks.place import Place
 from trainer.sinks.scalars import scalars
 
@@ -40,8 +40,8 @@ class WandB:
 
     def __call__(self, event: Event) -> None:
         """Send the figures of `event`."""
-        if figures := scalars(event):
-            self._run.log({**figures, "step": event.step, "epoch": event.epoch})
+        if isinstance(event, Step | Evaluated):
+            self._run.log({**scalars(event), "step": event.step, "epoch": event.epoch})
 
     def close(self) -> None:
         """Send what is left."""
