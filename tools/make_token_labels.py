@@ -3,9 +3,8 @@
 
     python tools/make_token_labels.py dm_nfnet_f6 --data shards/imagenet --img-size 576
     python tools/make_token_labels.py runs/annotator --data shards/digits
-
-    python tools/make_token_labels.py ... --part 3/8 --device cuda:3   # one of 8 processes
-    python tools/make_token_labels.py ... --merge                      # when all 8 are done
+    python tools/make_token_labels.py runs/annotator --data shards/digits --part 3/8   # one of 8
+    python tools/make_token_labels.py runs/annotator --data shards/digits --merge   # when all are
 
 The classifier is applied to the features before pooling; the best classes of each place and their
 logits go into one file, FOLDER/train.token_labels unless --output says otherwise, which a recipe
