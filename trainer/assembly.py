@@ -42,7 +42,9 @@ from trainer.recipe import Recipe
 from trainer.record import announcement, checkpoint
 from trainer.record.bad_samples import BadSampleList
 from trainer.record.log import open_log
+from trainer.record.odd_steps import OddStepList
 from trainer.record.run_folder import RunFolder
+from trainer.record.step_watch import StepWatch
 from trainer.yaml_config import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -200,6 +202,10 @@ def _assemble(
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),
         watchdog=watchdog,
+        watch=StepWatch(
+            [name for name, _ in model.named_parameters()],
+            *(read.key, emit, OddStepList(folder.path, step=step) if world.is_main else None),
+        ),
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0], labels),
         environment=_environment(recipe, world),

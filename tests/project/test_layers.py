@@ -33,6 +33,7 @@ LEVELS = {
     "trainer.record": 6,
     "trainer.record.announcement": 8,
     "trainer.record.log": 8,
+    "trainer.record.step_watch": 8,
     "trainer.record.run_folder": 7,
     "trainer.zero_state": 8,
     "trainer.ema": 9,
