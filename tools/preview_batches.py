@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
         run, num_classes = drawn_run(recipe)
         if arguments.samples is None:
-            number, per_gpu = arguments.batch, recipe.batch.per_gpu
+            number, per_gpu = arguments.batch, recipe.batch.known_per_gpu
             order = run.order(arguments.epoch)
             if not 0 <= number < len(order) // per_gpu:
                 last = len(order) // per_gpu - 1
@@ -138,7 +138,7 @@ def drawn_run(recipe: Recipe) -> tuple[DrawnRun, int]:
         spec=_spec(recipe, num_classes),
         seed=recipe.run.seed,
         global_size=recipe.batch.global_size,
-        per_gpu=recipe.batch.per_gpu,
+        per_gpu=recipe.batch.known_per_gpu,
     )
     return run, num_classes
 

@@ -92,6 +92,8 @@ class Started:
     total_steps: int
     batch: int
     """Images of a step, over all ranks."""
+    per_gpu: int
+    """Images that a rank processes at once."""
     num_classes: int
     """Of the data."""
     compile: str

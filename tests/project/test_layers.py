@@ -44,6 +44,7 @@ LEVELS = {
     "trainer.loop": 10,
     "trainer.optimization.objective": 10,
     "trainer.distillation": 10,
+    "trainer.capacity": 10,
     "trainer.assembly": 11,
     "launch": 12,
     # Above the trainer, so that training cannot import what prepares data.

@@ -61,6 +61,7 @@ def started(
         step=step,
         total_steps=total,
         batch=recipe.batch.global_size,
+        per_gpu=plan.per_gpu,
         num_classes=len(train.classes),
         compile=recipe.run.compile,
         lines=lines,
