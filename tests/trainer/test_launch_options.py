@@ -1,4 +1,4 @@
-"""Fine-tuning and early ends, as a user starts them: three runs, of which two begin from the first."""
+"""Fine-tuning and early ends, as users start them: three runs, two of them from the first one."""
 
 import json
 import shutil
@@ -89,7 +89,7 @@ def tuned(impatient, place):
         "tuned",
         f"data.root={place / 'seven'}",
         f"model.init_from={place / 'runs' / 'first'}",
-        "model.freeze=[stages.0.*]",
+        "model.freeze=[network.0.*]",
         f"optim.backbone_lr={SHARE}",
         "batch.global_size=14",
         "batch.per_gpu=14",
@@ -111,7 +111,7 @@ def test_fine_tuning_begins_with_the_run_and_a_new_classifier(tuned, place):
     load_weights(expected, str(place / "runs" / "first"), name=NAME, key="model.init_from")
     before, after = expected.state_dict(), weights(place, "tuned")
     moved = {name: (after[name] - before[name]).abs().max().item() for name in before}
-    frozen = {name: far for name, far in moved.items() if name.startswith("stages.0.")}
+    frozen = {name: far for name, far in moved.items() if name.startswith("network.0.")}
     head = {name: far for name, far in moved.items() if name.startswith("head.")}
     body = {name: far for name, far in moved.items() if name not in frozen | head}
     assert frozen
