@@ -2,7 +2,8 @@
 
 Forward, backward and the optimizer's step as in training, but without DeepSpeed, which has no
 place for a run that is thrown away, and whose collectives would hang where one rank's memory is
-full. What ZeRO shares among ranks is whole here, so that a trial needs rather more.
+full. What ZeRO shares among ranks is whole here, and nothing is compiled, so that a trial needs
+rather more.
 """
 
 import torch
@@ -39,7 +40,7 @@ class Trial:
         groups = parameter_groups(model, recipe.optim)
         self._optimizer = build_optimizer(model, groups, recipe.optim)
         has_average = recipe.ema.decay > 0
-        self._average = [p.detach().float() for p in model.parameters()] if has_average else []
+        self._average = [p.detach().clone() for p in model.parameters()] if has_average else []
 
     def step(self, images: int) -> None:
         """Learn from that many."""
