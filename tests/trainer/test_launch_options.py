@@ -137,5 +137,6 @@ def test_weights_of_a_file_are_resampled_to_another_size(impatient, place):
     expected = timm.create_model(NAME, num_classes=10, img_size=64, checkpoint_path=str(file))
     after = weights(place, "larger")
     for name, weight in expected.state_dict().items():
-        assert torch.equal(after[name], weight), name
+        # The rate of 1e-30 moves weights of 0.
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-25)
     assert any(after[name].shape != load_file(file)[name].shape for name in after)
