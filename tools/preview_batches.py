@@ -63,7 +63,7 @@ def _draws(run: "DrawnRun", recipe: Recipe, arguments: argparse.Namespace) -> "N
     """The draws of the samples or of the batch that is asked for."""
     if arguments.samples is not None:
         return run.draws_of(arguments.samples, arguments.epoch)
-    number, per_gpu = arguments.batch, recipe.batch.per_gpu
+    number, per_gpu = arguments.batch, recipe.batch.known_per_gpu
     order = run.order(arguments.epoch)
     if not 0 <= number < len(order) // per_gpu:
         last = len(order) // per_gpu - 1

@@ -2,7 +2,7 @@
 
 - `recipe`, `yaml_config`: what a run is told, and how it is read and checked. `recipe_keys`: what
   can be told, and how on a command line. `run_config`: bookkeeping.
-- `batch_plan`: how a global batch is made of what the ranks hold.
+- `batch_plan`: how a global batch is made of what the ranks hold. `capacity`: how much they hold.
 - `input_spec`: what the pipeline has to make of images.
 - `process`: this process among all of the run, and on its machine.
 - `assembly`: the parts of a run, put together.

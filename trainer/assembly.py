@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +27,14 @@ from pipeline.loaders.bad_images import Report
 from pipeline.loaders.build import build_loader
 from pipeline.loaders.token_targets import TokenLabels
 from trainer.batch_plan import BatchPlan
+from trainer.capacity.search import largest_per_gpu
+from trainer.capacity.trial import Trial
 from trainer.distillation import build_criterion
 from trainer.engine import Engine, allow_tf32, check_trainable
 from trainer.events import LogMark, Note, Sink
 from trainer.initial_weights import load_weights
 from trainer.input_spec import evaluation_input, input_spec, spec_of, take_input
-from trainer.job import Job, Outcome
+from trainer.job import Job, Objective, Outcome
 from trainer.loop import Trainer
 from trainer.optimization.objective import build_objective, open_token_labels
 from trainer.optimization.parameter_groups import freeze
@@ -42,7 +45,9 @@ from trainer.recipe import Recipe
 from trainer.record import announcement, checkpoint
 from trainer.record.bad_samples import BadSampleList
 from trainer.record.log import open_log
+from trainer.record.odd_steps import OddStepList
 from trainer.record.run_folder import RunFolder
+from trainer.record.step_watch import StepWatch
 from trainer.yaml_config import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -74,8 +79,11 @@ def train(
         on_main(lambda: folder.open(recipe))
         if on_main(lambda: _is_complete(recipe, folder)):
             return Outcome.COMPLETE
+        recipe, found = _with_known_batch(recipe, world, folder, sources)
         watchdog = Watchdog(recipe.run.watchdog_s, give_up)
         trainer, emit = _assemble(recipe, world, stop, folder, sources, stack, watchdog)
+        if found:
+            emit(Note(step=trainer.progress.step, text=found))
         outcome = trainer.fit()
         if outcome is Outcome.COMPLETE:
             on_main(lambda: _close(trainer, emit, folder, len(sources[0].classes)))
@@ -173,20 +181,7 @@ def _assemble(
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
-    num_classes = _num_classes(recipe, sources)
-    transform = BatchTransform(
-        recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed
-    )
-    criterion = build_criterion(recipe, spec=spec, num_classes=num_classes, device=world.device)
-    objective = build_objective(
-        recipe,
-        model,
-        transform=transform,
-        criterion=criterion,
-        labels=labels,
-        spec=spec,
-        num_classes=num_classes,
-    )
+    transform, objective = _objective(recipe, model, world, sources, labels)
     job = Job(
         recipe=recipe,
         plan=plan,
@@ -198,6 +193,10 @@ def _assemble(
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),
         watchdog=watchdog,
+        watch=StepWatch(
+            [name for name, _ in model.named_parameters()],
+            *(read.key, emit, OddStepList(folder.path, step=step) if world.is_main else None),
+        ),
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0], labels),
         environment=_environment(recipe, world),
@@ -222,12 +221,60 @@ def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:
     try:
         return BatchPlan.solve(
             global_size=size,
-            per_gpu=recipe.batch.per_gpu,
+            per_gpu=recipe.batch.known_per_gpu,
             world_size=world.world_size,
             even=recipe.augment.mixes,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _with_known_batch(
+    recipe: Recipe, world: World, folder: RunFolder, sources: tuple[Source, Source]
+) -> tuple[Recipe, str]:
+    """`recipe` with a number for `batch.per_gpu`, and, if it was found, how (collective)."""
+    if recipe.batch.per_gpu != "auto":
+        return recipe, ""
+    model = _model(recipe, len(sources[0].classes))
+    take_input(model, recipe)
+    check_trainable(model, recipe, world.device)
+    freeze(model, recipe.model.freeze)
+    labels = open_token_labels(recipe, sources[0])
+    _, objective = _objective(recipe, model, world, sources, labels)
+    schedule = recipe.augment.resolution
+    size = max(input_spec(model).size, schedule.max_res if schedule else 0)
+    found = largest_per_gpu(
+        Trial(recipe, model.to(world.device), objective, size=size),
+        world,
+        global_size=recipe.batch.global_size,
+        even=recipe.augment.mixes,
+        kept=on_main(folder.kept_per_gpu),
+    )
+    return replace(recipe, batch=replace(recipe.batch, per_gpu=found.per_gpu)), found.words
+
+
+def _objective(
+    recipe: Recipe,
+    model: nn.Module,
+    world: World,
+    sources: tuple[Source, Source],
+    labels: TokenLabels | None,
+) -> tuple[BatchTransform, Objective]:
+    """What is made smaller, and what prepares batches for it."""
+    spec, num_classes = input_spec(model), _num_classes(recipe, sources)
+    transform = BatchTransform(
+        recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed
+    )
+    objective = build_objective(
+        recipe,
+        model,
+        transform=transform,
+        criterion=build_criterion(recipe, spec=spec, num_classes=num_classes, device=world.device),
+        labels=labels,
+        spec=spec,
+        num_classes=num_classes,
+    )
+    return transform, objective
 
 
 def _num_classes(recipe: Recipe, sources: tuple[Source, Source]) -> int:

@@ -42,7 +42,12 @@ def fitting_per_gpu(global_size: int, *, per_gpu: int, world_size: int, even: bo
 
     It is not above `per_gpu`, which the memory holds, unless there is no other.
     """
-    share = global_size // world_size if global_size % world_size == 0 else 0
-    fits = [n for n in range(1, share + 1) if share % n == 0 and not (even and n % 2)]
+    fits = per_gpu_sizes(global_size, world_size=world_size, even=even)
     below = [n for n in fits if n <= per_gpu]
     return below[-1] if below else next(iter(fits), None)
+
+
+def per_gpu_sizes(global_size: int, *, world_size: int, even: bool) -> list[int]:
+    """All numbers of images at once that make up the global batch, rising."""
+    share = global_size // world_size if global_size % world_size == 0 else 0
+    return [n for n in range(1, share + 1) if share % n == 0 and not (even and n % 2)]

@@ -14,6 +14,7 @@ from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
 from trainer.batch_plan import BatchPlan
+from trainer.optimization.gradient_check import GradientCheck, check_pieces, gradient_norms
 from trainer.optimization.optim import build_optimizer
 from trainer.optimization.parameter_groups import frozen_norms, parameter_groups
 from trainer.process.world import choose_device, make_host_group
@@ -97,6 +98,9 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str
 class ZeroOptimizer(Protocol):
     """What is used of DeepSpeed's sharding optimizers (stages 1 and 2, and stage 3)."""
 
+    averaged_gradients: dict[int, list[Tensor]]
+    params_in_partition: list[list[nn.Parameter]]
+    fp16_groups: list[list[nn.Parameter]]
     single_partition_of_fp32_groups: list[Tensor]
     fp32_partitioned_groups_flat: list[Tensor]
     persistent_parameters: list[nn.Parameter]
@@ -125,6 +129,7 @@ class Engine:
         module: the model as it was given.
         stage: the ZeRO stage.
         device: of the weights.
+        gradients: of the last update; None where they are known to be finite.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, plan: BatchPlan) -> None:
@@ -138,6 +143,8 @@ class Engine:
         self.stage = recipe.zero.stage
         self.device = next(model.parameters()).device
         self.accumulation = plan.accumulation
+        self.gradients: GradientCheck | None = None
+        self._names = {id(weight): name for name, weight in model.named_parameters()}
         self._half = recipe.precision.dtype == "fp16"
         self._clip_norm = recipe.optim.clip_norm
         self._norm_at_stage_0 = torch.zeros((), device=self.device)
@@ -197,9 +204,32 @@ class Engine:
         is_update = self.deepspeed.is_gradient_accumulation_boundary()
         if is_update and self.stage == 0:
             self._guard_weights()
+        # A step that is skipped drops its gradients, hence the references.
+        pieces = self._gradient_pieces() if is_update and self.stage > 0 else []
         self.deepspeed.step()
         if is_update and self.stage > 0:
-            self._count_skipped(torch.tensor(float(not self.deepspeed.was_step_applied())))
+            is_skipped = not self.deepspeed.was_step_applied()
+            self.gradients = check_pieces(pieces) if is_skipped else None
+            self._count_skipped(torch.tensor(float(is_skipped)))
+
+    def _gradient_pieces(self) -> list[tuple[str, Tensor]]:
+        """What this rank holds of the gradients at stages 1 to 3, with the names of the weights."""
+        zero = self.zero
+        weights = zero.fp16_groups if self.stage == 3 else zero.params_in_partition
+        return [
+            (self._names[id(weight)], piece)
+            for number, group in enumerate(weights)
+            # Between and behind the pieces DeepSpeed fills its partitions up.
+            for weight, piece in zip(
+                group,
+                (
+                    piece
+                    for piece in zero.averaged_gradients[number]
+                    if not getattr(piece, "_zero_padding", False)
+                ),
+                strict=False,  # a rank without a piece of the group has a buffer of zeros alone
+            )
+        ]
 
     @torch.no_grad()
     def _guard_weights(self) -> None:
@@ -208,12 +238,15 @@ class Engine:
         The decision stays on the device, so that nobody waits for the gradients.
         """
         parameters = [p for p in self.module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norms = gradient_norms([p.grad for p in parameters if p.grad is not None])
+        norm = torch.linalg.vector_norm(norms)
         if self._clip_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
         self._norm_at_stage_0 = norm
         skipped = (~torch.isfinite(norm)).float()
         self._count_skipped(skipped)
+        names = tuple(self._names[id(parameter)] for parameter in parameters)
+        self.gradients = GradientCheck(names, ~torch.isfinite(norms), skipped)
         if getattr(self.optimizer, "_step_supports_amp_scaling", False):
             cast(Scaled, self.optimizer).found_inf = skipped
         elif skipped.item():  # an optimizer without the fused kernel steps what has a gradient

@@ -83,6 +83,8 @@ class Started:
     """Of the whole run."""
     batch: int
     """Images of a step, over all ranks."""
+    per_gpu: int
+    """Images that a rank processes at once."""
     num_classes: int
     """Of the data."""
     compile: str

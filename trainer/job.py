@@ -17,6 +17,7 @@ from trainer.process.signals import StopAgreement
 from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress
+from trainer.record.step_watch import StepWatch
 
 
 class TrainingError(RuntimeError):
@@ -82,6 +83,7 @@ class Job:
     """Where the log stands now; asked on rank 0."""
     stop: StopAgreement
     watchdog: Watchdog
+    watch: StepWatch
     checkpoints: Path
     data_fingerprint: str
     environment: dict[str, str | int]

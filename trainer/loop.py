@@ -51,7 +51,6 @@ class Trainer:
         self._evaluator = Evaluator(job, engine, self._ema)
         self._steps_per_epoch = job.train.batches_per_epoch // job.plan.accumulation
         self._started = time.perf_counter()
-        self._loss = torch.zeros((), device=engine.device)
         self._logged = Tally()
         self._data_clock = DataClock(engine.device)
         self._waits = [0.0] * dist.get_world_size()
@@ -133,7 +132,7 @@ class Trainer:
         began = time.perf_counter()
         job, step, doing = self._job, self.progress.step, self._job.watchdog.doing
         lr = self._lr(step)
-        self._loss = torch.zeros((), device=self._engine.device)
+        total, draws = torch.zeros((), device=self._engine.device), []
         for micro in range(job.plan.accumulation):
             doing(f"waiting for the images of step {step + 1}", bounded=bounded)
             with self._data_clock.waiting():
@@ -143,7 +142,9 @@ class Trainer:
             loss = job.objective(self._engine.forward, batch, self.progress)
             self._engine.backward(loss)
             self._engine.step(lr)
-            self._loss += loss.detach() / job.plan.accumulation
+            total += loss.detach() / job.plan.accumulation
+            draws.append(batch.samples.clone())
+        job.watch.add(self.progress, total, self._engine.gradients, draws)
         if self._ema is not None:
             self._ema.update(step)
         self.tally.images += job.recipe.batch.global_size
@@ -214,6 +215,7 @@ class Trainer:
         """
         began = time.perf_counter()
         self._job.watchdog.doing(f"saving step {self.progress.step}")
+        self._job.watch.settle()
         self._check_skipped()
         self.tally.wall_s += began - self._started
         self._started = began
@@ -252,7 +254,7 @@ class Trainer:
 
     def _log_step(self) -> None:
         began = time.perf_counter()
-        loss = self._global_loss()  # waits for the device
+        loss = self._job.watch.settle()  # waits for the device
         self.tally.train_s += time.perf_counter() - began
         self._check_skipped()
         self._take_waits()
@@ -287,12 +289,6 @@ class Trainer:
             steps_per_epoch=self._steps_per_epoch,
         )
 
-    def _global_loss(self) -> float:
-        """Mean loss of the last step's global batch (collective)."""
-        loss = self._loss.clone()
-        dist.all_reduce(loss)
-        return loss.item() / dist.get_world_size()
-
     def _check_skipped(self) -> None:
         """End a run that does not train any more.
 
@@ -303,8 +299,9 @@ class Trainer:
         if skipped >= MAX_SKIPPED_IN_ROW:
             raise TrainingError(
                 f"the gradients of the last {skipped} steps, up to step {step}, were not finite,"
-                " and all these steps were skipped; the checkpoints are sound. Lower optim.lr, set"
-                " optim.clip_norm, or use precision.dtype fp32"
+                " and all these steps were skipped; the checkpoints are sound, and odd_steps.jsonl"
+                " beside them lists the images. Lower optim.lr, set optim.clip_norm, or use"
+                " precision.dtype fp32"
             )
 
 

@@ -63,16 +63,31 @@ class BatchConfig:
 
     global_size: int
     """Images per optimizer step over all ranks: what the results depend on."""
-    per_gpu: int
-    """Images that one rank processes at once: what its memory must hold."""
+    per_gpu: int | Literal["auto"]
+    """Images that one rank processes at once: what its memory must hold. `auto`: the largest that
+    fits, found by trying at the start; a run that goes on keeps it where it still fits."""
     evaluation: int | None = None
     """Images per rank in evaluation; None: as `per_gpu`."""
 
     def __post_init__(self) -> None:
         for name in ("global_size", "per_gpu", "evaluation"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
+
+    @property
+    def known_per_gpu(self) -> int:
+        """`per_gpu` as a number.
+
+        Raises:
+            ValueError: if it is `auto`, and nobody has tried yet.
+        """
+        if self.per_gpu == "auto":
+            raise ValueError(
+                "batch.per_gpu: auto is found when a run starts; give a number here, such as"
+                " batch.per_gpu=64"
+            )
+        return self.per_gpu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,14 +144,7 @@ class Recipe:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        size, per_gpu = self.batch.global_size, self.batch.per_gpu
-        if self.augment.mixes and per_gpu % 2:
-            fits = fitting_per_gpu(size, per_gpu=per_gpu, world_size=1, even=True)
-            raise ValueError(
-                "batch.per_gpu must be even where augment.mixup or augment.cutmix is on (images are"
-                f" mixed in pairs), got {per_gpu}; "
-                + (f"use {fits}" if fits else f"make batch.global_size even, it is {size}")
-            )
+        self._check_per_gpu()
         if self.run.compile == "none" and self.run.compile_mode != "default":
             raise ValueError(
                 f"run.compile_mode {self.run.compile_mode} has no effect with run.compile none;"
@@ -149,6 +157,27 @@ class Recipe:
             raise ValueError(
                 "loss.bce_threshold 0 makes every class right where augment.smoothing is on; set"
                 " smoothing to 0 (DeiT III), or raise the threshold"
+            )
+
+    def _check_per_gpu(self) -> None:
+        """Refuse a number that cannot be mixed in pairs, and one that results would depend on."""
+        size, per_gpu = self.batch.global_size, self.batch.per_gpu
+        if per_gpu == "auto":
+            for is_on, what, remedy in (
+                (self.augment.mix_mode == "batch", "augment.mix_mode batch", "use mix_mode pair"),
+                (self.token_labels.mixes, "token_labels.mix_token", "turn it off"),
+            ):
+                if is_on:
+                    raise ValueError(
+                        f"batch.per_gpu auto does not go with {what}, whose results depend on the"
+                        f" number; give one, or {remedy}"
+                    )
+        elif self.augment.mixes and per_gpu % 2:
+            fits = fitting_per_gpu(size, per_gpu=per_gpu, world_size=1, even=True)
+            raise ValueError(
+                "batch.per_gpu must be even where augment.mixup or augment.cutmix is on (images are"
+                f" mixed in pairs), got {per_gpu}; "
+                + (f"use {fits}" if fits else f"make batch.global_size even, it is {size}")
             )
 
     def _check_stage(self) -> None:

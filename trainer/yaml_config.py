@@ -198,7 +198,8 @@ def _takes_bool(annotation: object) -> bool:
 
 
 def _describe(detail: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in detail["loc"])
+    # Of a key that takes a number or a word, pydantic says which of the two it tried.
+    path = ".".join(str(part) for part in detail["loc"] if part not in ("int", "literal['auto']"))
     value = detail["input"]
     kind = detail["type"]
     context = detail.get("ctx", {})

@@ -34,6 +34,7 @@ LEVELS = {
     "trainer.record": 7,
     "trainer.record.announcement": 8,
     "trainer.record.log": 8,
+    "trainer.record.step_watch": 8,
     "trainer.record.run_folder": 7,
     "trainer.zero_state": 8,
     "trainer.ema": 9,
@@ -44,6 +45,7 @@ LEVELS = {
     "trainer.loop": 10,
     "trainer.optimization.objective": 10,
     "trainer.distillation": 10,
+    "trainer.capacity": 10,
     "trainer.assembly": 11,
     "launch": 12,
     # Above the trainer, so that training cannot import what prepares data.

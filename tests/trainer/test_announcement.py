@@ -19,7 +19,7 @@ def evaluated(*, ema: bool = False) -> Evaluated:
 
 def started(num_classes: int, compile_: str = "none") -> Started:
     settings = {"num_classes": num_classes, "compile": compile_}
-    return Started(step=0, total_steps=7, epochs=1, batch=8, lines=("go",), **settings)
+    return Started(step=0, total_steps=7, epochs=1, batch=8, per_gpu=8, lines=("go",), **settings)
 
 
 @pytest.mark.parametrize(

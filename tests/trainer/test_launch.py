@@ -366,12 +366,23 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_says_so(undisturbed,
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, tmp_path, stage):
+def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, digits, tmp_path, stage):
     done = run(command(tmp_path, "optim.lr=1.0e+38", f"zero.stage={stage}"))
     assert done.returncode == 1
     assert "were not finite" in done.stderr
     assert "Lower optim.lr" in done.stderr
     assert "Traceback" not in done.stderr
+    lines = map(json.loads, (tmp_path / "tiny" / "odd_steps.jsonl").read_text().splitlines())
+    skipped = [line for line in lines if line["what"] == "not finite"]
+    assert len(skipped) >= 20
+    files = {path.stem for path in (digits / "train").rglob("*.jpg")}
+    for line in skipped:
+        assert line["first_weight"] == "patch_embed.proj.weight"
+        (samples,) = line["samples"]  # one rank
+        assert len(set(samples)) == 40
+        assert {Path(key).name for key in samples} <= files
+    notes = [str(event["text"]) for event in events(tmp_path, "note")]
+    assert any("was skipped: the gradient of patch_embed.proj.weight and of" in n for n in notes)
 
 
 @pytest.fixture

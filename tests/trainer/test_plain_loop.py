@@ -1,6 +1,7 @@
-"""The engine against the loop that anyone would write by hand in timm's style: same losses."""
+"""The engine against a loop as timm's train.py has it, of torch and timm alone: same losses."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ from trainer.process.world import bootstrap
 from trainer.recipe import BatchConfig, ModelConfig, Recipe, ZeroConfig
 from trainer.zero_state import gather_weights
 
-STEPS, STEPS_PER_EPOCH, BATCH, LR, DECAY = 50, 10, 16, 1e-3, 0.9
+STEPS, STEPS_PER_EPOCH, BATCH, LR, DECAY = 50, 10, 8, 1e-3, 0.9
+SIZES = {"dynamixer_nano": 32, "splitmixer_i_256_8": 16}
+"""Pixels; convolutions take any number, and half as many take a quarter of the time."""
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,9 @@ def process_group(tmp_path_factory):
         dist.destroy_process_group()
 
 
-def batch(step: int) -> tuple[Tensor, Tensor]:
+def batch(step: int, name: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(step)
-    images = torch.randn(BATCH, 3, 32, 32, generator=generator)
+    images = torch.randn(BATCH, 3, SIZES[name], SIZES[name], generator=generator)
     return images, torch.rand(BATCH, 10, generator=generator).softmax(1)
 
 
@@ -48,9 +51,16 @@ def fresh(name: str) -> nn.Module:
     return build_model(name, num_classes=10)
 
 
+@cache
 def ours(name: str, stage: int, per_gpu: int) -> tuple[list[float], dict[str, Tensor]]:
     """Losses of each step, and the average at the end."""
-    schedule = ScheduleConfig(epochs=5, warmup_epochs=1, warmup_lr=1e-5, min_lr=1e-5)
+    schedule = ScheduleConfig(
+        epochs=STEPS // STEPS_PER_EPOCH,
+        cosine_from="start",  # timm's, unless it is told otherwise
+        warmup_epochs=1,
+        warmup_lr=1e-5,
+        min_lr=1e-5,
+    )
     recipe = Recipe(
         model=ModelConfig(name=name),
         batch=BatchConfig(global_size=BATCH, per_gpu=per_gpu),
@@ -66,7 +76,9 @@ def ours(name: str, stage: int, per_gpu: int) -> tuple[list[float], dict[str, Te
     for step in range(STEPS):
         lr = lr_at(step, lr=LR, config=schedule, steps_per_epoch=STEPS_PER_EPOCH)
         total = 0.0
-        for images, targets in zip(*(part.split(per_gpu) for part in batch(step)), strict=True):
+        for images, targets in zip(
+            *(part.split(per_gpu) for part in batch(step, name)), strict=True
+        ):
             loss = training_loss(engine.forward(images), targets, LossConfig())
             engine.backward(loss)
             engine.step(lr)
@@ -77,6 +89,7 @@ def ours(name: str, stage: int, per_gpu: int) -> tuple[list[float], dict[str, Te
         return losses, gather_weights(engine)
 
 
+@cache
 def plain(name: str) -> tuple[list[float], dict[str, Tensor]]:
     """The same with torch and timm alone."""
     model = fresh(name).train()
@@ -94,13 +107,8 @@ def plain(name: str) -> tuple[list[float], dict[str, Tensor]]:
     )
     losses = []
     for step in range(STEPS):
-        images, targets = batch(step)
+        images, targets = batch(step, name)
         scheduler.step_update(step)
-        if step >= STEPS_PER_EPOCH:  # counted from the end of warmup, as ConvNeXt's
-            done = (step - STEPS_PER_EPOCH) / (STEPS - STEPS_PER_EPOCH)
-            for group in optimizer.param_groups:
-                cosine = torch.cos(torch.tensor(torch.pi * done, dtype=torch.float64)).item()
-                group["lr"] = 1e-5 + 0.5 * (LR - 1e-5) * (1 + cosine)
         loss = F.cross_entropy(model(images), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -111,13 +119,20 @@ def plain(name: str) -> tuple[list[float], dict[str, Tensor]]:
     return losses, average.module.state_dict()
 
 
+def largest_difference(losses: list[float], expected: list[float]) -> float:
+    far = max(abs(mine - other) for mine, other in zip(losses, expected, strict=True))
+    print(f"largest difference of {len(losses)} losses: {far:.2g}")  # noqa: T201  # pytest -rP
+    return far
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1])
-@pytest.mark.parametrize("name", ["dynamixer_nano", "splitmixer_i_256_8"])
+@pytest.mark.parametrize(
+    ("name", "stage"), [("dynamixer_nano", 0), ("dynamixer_nano", 1), ("splitmixer_i_256_8", 1)]
+)
 def test_fifty_steps_are_those_of_a_plain_timm_style_loop(process_group, name, stage):
     losses, average = ours(name, stage, BATCH)
     expected, expected_average = plain(name)
-    assert losses == pytest.approx(expected, abs=1e-5)
+    assert largest_difference(losses, expected) <= 1e-5
     assert len(set(losses)) == STEPS
     for key, weight in expected_average.items():
         if weight.is_floating_point() and "running" not in key:  # buffers are not averaged
@@ -129,4 +144,4 @@ def test_fifty_steps_are_those_of_a_plain_timm_style_loop(process_group, name, s
 def test_accumulated_small_batches_equal_the_large_batch(process_group, stage):
     whole, _ = ours("dynamixer_nano", stage, BATCH)
     parts, _ = ours("dynamixer_nano", stage, BATCH // 4)
-    assert parts == pytest.approx(whole, abs=1e-5)
+    assert largest_difference(parts, whole) <= 1e-5

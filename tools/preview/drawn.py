@@ -41,7 +41,7 @@ def drawn_run(recipe: Recipe) -> tuple[DrawnRun, int]:
         spec=_spec(recipe, num_classes),
         seed=recipe.run.seed,
         global_size=recipe.batch.global_size,
-        per_gpu=recipe.batch.per_gpu,
+        per_gpu=recipe.batch.known_per_gpu,
     )
     return run, num_classes
 

@@ -119,7 +119,7 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def _held(self) -> HeldSource:
-        count = min(len(self.source), _HELD_BATCHES * self.recipe.batch.per_gpu)
+        count = min(len(self.source), _HELD_BATCHES * self.recipe.batch.known_per_gpu)
         chosen = np.linspace(0, len(self.source) - 1, count).astype(np.int64)
         return HeldSource(self.source, chosen)
 
@@ -129,7 +129,7 @@ class Bench:
             data=self.recipe.data,
             augment=self.recipe.augment,
             spec=self.spec,
-            batch_size=self.recipe.batch.per_gpu,
+            batch_size=self.recipe.batch.known_per_gpu,
             accumulation=1,
             placement=Placement(device=self.device),
             seed=self.recipe.run.seed,
@@ -142,7 +142,7 @@ class Bench:
             data=self.recipe.data,
             augment=augment,
             spec=self.spec,
-            batch_size=self.recipe.batch.per_gpu,
+            batch_size=self.recipe.batch.known_per_gpu,
             accumulation=1,
             placement=Placement(device=self.device),
             seed=self.recipe.run.seed,
@@ -214,7 +214,7 @@ def plan_of(recipe: Recipe) -> BatchPlan:
     Raises:
         ValueError: if batches of this size cannot be mixed.
     """
-    per_gpu = recipe.batch.per_gpu
+    per_gpu = recipe.batch.known_per_gpu
     return BatchPlan.solve(
         global_size=per_gpu, per_gpu=per_gpu, world_size=1, even=recipe.augment.mixes
     )

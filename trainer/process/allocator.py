@@ -9,6 +9,8 @@ import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Names of `mallopt(3)`."""
+TOP_PAD = 256 << 20
+"""Bytes by which the heap grows, at least."""
 
 
 def keep_freed_memory() -> bool:
@@ -21,5 +23,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 256 << 20))
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, TOP_PAD))
     return all(mallopt(name, value) == 1 for name, value in settings)

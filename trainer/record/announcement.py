@@ -62,6 +62,7 @@ def started(
         total_steps=total,
         epochs=epochs,
         batch=recipe.batch.global_size,
+        per_gpu=plan.per_gpu,
         num_classes=len(train.classes),
         compile=recipe.run.compile,
         lines=lines,

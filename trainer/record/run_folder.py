@@ -60,6 +60,13 @@ class RunFolder:
         if any(self.checkpoints.glob("step_*")):
             self._check_recipe(recipe)
 
+    def kept_per_gpu(self) -> int | None:
+        """The `batch.per_gpu` of the run that goes on here; None of a new one (rank 0)."""
+        path = self.path / RECIPE_FILE
+        if not any(self.checkpoints.glob("step_*")) or not path.exists():
+            return None
+        return yaml_config.load(Recipe, path).batch.known_per_gpu
+
     def claim(self, recipe: Recipe) -> None:
         """Make the folder that of `recipe`, which has been found able to train (rank 0)."""
         self.checkpoints.mkdir(exist_ok=True)
