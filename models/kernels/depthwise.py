@@ -81,7 +81,7 @@ def _weight_grad(x: Tensor, grad: Tensor, height: int, width: int) -> Tensor:
         x.permute(0, 3, 1, 2),
         [channels, 1, height, width],
         grad.permute(0, 3, 1, 2),
-        padding=(height // 2, width // 2),
+        padding=(height // 2, width // 2),  # pyright: ignore[reportArgumentType]  # its stub is narrow
         groups=channels,
     )
     return summed.squeeze(1).permute(1, 2, 0).contiguous()
