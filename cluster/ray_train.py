@@ -4,7 +4,8 @@
 
 Connects to the cluster at $RAY_ADDRESS or on this machine, or starts one here. Each worker of the
 trainer starts `launch.py` as one rank, in a process of its own: Ray runs its training function in a
-thread, where no signal arrives. All nodes see the repository, its environment, the data and
+thread, where no signal arrives, and kills its workers when this command ends; ranks then save and
+end by themselves. All nodes see the repository, its environment, the data and
 `run.root` at the same paths. A run whose workers or nodes die is started again `--restarts` times
 and goes on from its last checkpoint, which is `launch.py`'s, not one of Ray's; so does this command
 when it is given again. Ends with the exit code of the run.
@@ -93,7 +94,7 @@ def _world() -> dict[str, str]:
             probe.bind(("", 0))
             port = [probe.getsockname()[1]]
     dist.broadcast_object_list(port, src=0)
-    return {"MASTER_PORT": str(port[0])}
+    return {"MASTER_PORT": str(port[0]), "MILLSTREAM_OUTLIVE": "ray"}
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
