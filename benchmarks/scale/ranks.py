@@ -189,7 +189,8 @@ def draw_all(job: Job) -> dict[str, float]:
 def other_plans(plan: BatchPlan) -> Iterator[BatchPlan]:
     """Yield other ways to make the same global batch: fewer ranks, larger batches, more rounds."""
     global_size = plan.per_gpu * plan.accumulation * plan.world_size
-    for divisor, per_gpu in ((2, 2 * plan.per_gpu), (4, plan.per_gpu), (plan.world_size, 64)):
+    alone = min(64, global_size)
+    for divisor, per_gpu in ((2, 2 * plan.per_gpu), (4, plan.per_gpu), (plan.world_size, alone)):
         ranks = plan.world_size // divisor
         yield BatchPlan.solve(global_size=global_size, per_gpu=per_gpu, world_size=ranks, even=True)
 
@@ -202,7 +203,9 @@ def simulate(images: int, plan: BatchPlan) -> dict[str, object]:
     shares = check_shares(job)
     checked_s = time.process_time() - began
     others = list(other_plans(plan))
+    began = time.process_time()
     elastic = check_elastic(job, others)
+    elastic_s = time.process_time() - began
     return {
         "images": images,
         "ranks": plan.world_size,
@@ -210,7 +213,11 @@ def simulate(images: int, plan: BatchPlan) -> dict[str, object]:
         "global_size": job.global_size,
         "order": cost,
         "shares": {**shares, "seconds": checked_s},
-        "elastic": {**elastic, "ranks": [other.world_size for other in others]},
+        "elastic": {
+            **elastic,
+            "ranks": [other.world_size for other in others],
+            "seconds": elastic_s,
+        },
         "draws": draw_all(job),
     }
 
