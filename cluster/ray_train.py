@@ -60,7 +60,7 @@ def main() -> int:
     try:
         metrics = trainer.fit().metrics
     except train.TrainingFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return EXIT_FAILED
     return metrics["exit_code"] if metrics else EXIT_FAILED
 

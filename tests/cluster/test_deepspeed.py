@@ -1,4 +1,4 @@
-"""The deepspeed launcher kills what it started after 30 s: ranks that need longer save all the same."""
+"""The deepspeed launcher kills after 30 s: ranks that need longer save all the same."""
 
 import json
 import os

@@ -105,7 +105,9 @@ def test_skypilot_mounts_the_runs_so_that_logs_can_be_appended_to(task):
     assert "run.root=/runs" in task["run"]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "skypilot.yaml"], ids=lambda script: Path(script).name)
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS, "skypilot.yaml"], ids=lambda script: Path(script).name
+)
 def test_shells_read_the_scripts(script, task):
     text = script.read_text() if isinstance(script, Path) else f"{task['setup']}\n{task['run']}"
     is_bash = text.startswith("#!/bin/bash") or script == "skypilot.yaml"

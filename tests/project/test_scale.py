@@ -1,4 +1,4 @@
-"""The simulation of many ranks: it finds what is wrong, and docs/scale.md is made from its results."""
+"""The simulation of many ranks finds what is wrong; docs/scale.md is made from its results."""
 
 import dataclasses
 import json

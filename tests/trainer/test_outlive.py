@@ -73,4 +73,6 @@ def test_a_stop_that_takes_longer_than_the_launcher_waits_is_announced(monkeypat
     assert launcher.long_stop(100.0) == ""
     monkeypatch.setenv("CROSS_RANK", "0")
     assert launcher.long_stop(29.0) == ""
-    assert "takes about 100 s to save, and its launcher ends after 30 s" in launcher.long_stop(100.0)
+    assert "takes about 100 s to save, and its launcher ends after 30 s" in launcher.long_stop(
+        100.0
+    )

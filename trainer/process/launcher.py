@@ -1,11 +1,11 @@
 """Outlive a launcher that kills its ranks before they have saved.
 
-The deepspeed launcher sends each rank SIGTERM and, half a minute later, SIGKILL, one rank after the
-other, and a step and a save may take longer. It looks for what to kill among the descendants of the
-processes that it started. So such a process stays there as a stand-in only, and the rank itself runs
-in another one, which descends from it no more and has a session of its own. The stand-in passes
-signals on and ends as the rank does. If it is killed, the rank saves and ends, as any rank does
-whose launcher died.
+The deepspeed launcher sends each rank SIGTERM and, half a minute later, SIGKILL, one rank after
+the other, and a step and a save may take longer. It looks for what to kill among the descendants of
+the processes that it started. So such a process stays there as a stand-in only, and the rank itself
+runs in another one, which descends from it no more and has a session of its own. The stand-in
+passes signals on and ends as the rank does. If it is killed, the rank saves and ends, as any rank
+does whose launcher died.
 
 Only the standard library is imported: processes are parted before anything heavy is loaded.
 """
