@@ -18,6 +18,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch.distributed as dist
@@ -58,15 +59,15 @@ def main() -> int:
         ),
     )
     try:
-        metrics = trainer.fit().metrics
+        code = trainer.fit().return_value
     except train.TrainingFailedError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_FAILED
-    return metrics["exit_code"] if metrics else EXIT_FAILED
+    return EXIT_FAILED if code is None else code
 
 
-def run_rank(config: dict[str, object]) -> None:
-    """Run this worker's rank to its end.
+def run_rank(config: dict[str, Any]) -> int:
+    """Run this worker's rank to its end; returns 0, or 2 where the recipe or data are unusable.
 
     Raises:
         RuntimeError: if a rank ended with anything but 0 or 2; Ray then starts all of them again.
@@ -77,13 +78,13 @@ def run_rank(config: dict[str, object]) -> None:
         env={**os.environ, **_world()},
         check=False,
     ).returncode
-    codes = [None] * dist.get_world_size()
+    codes: list[int | None] = [None] * dist.get_world_size()
     dist.all_gather_object(codes, code)
     if EXIT_BAD_INPUT in codes:  # would be found again
-        code = EXIT_BAD_INPUT
-    elif any(codes):
+        return EXIT_BAD_INPUT
+    if any(codes):
         raise RuntimeError(f"the ranks ended with {codes}; their own messages say why")
-    train.report({"exit_code": code})
+    return 0
 
 
 def _world() -> dict[str, str]:
