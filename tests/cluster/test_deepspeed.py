@@ -65,7 +65,7 @@ def test_ranks_killed_by_their_launcher_while_a_long_step_runs_save(tmp_path):
     # after two of them.
     long = ("model.name=dynamixer_s", "batch.per_gpu=2", "batch.global_size=28", "ema.decay=0.0")
     with deepspeed(files, runs, log, *long) as launcher:
-        wait_for_step(runs, 1, said=log.read_text, timeout_s=TIMEOUT_S)
+        wait_for_step(runs, 1, said=log.read_text, launcher=launcher, timeout_s=TIMEOUT_S)
         tree = psutil.Process(launcher.pid).children(recursive=True)
         began = time.monotonic()
         os.killpg(launcher.pid, signal.SIGTERM)
@@ -87,7 +87,7 @@ def test_a_killed_rank_ends_the_other_one_in_a_sentence(tmp_path):
     files = Files(tmp_path, images=400)
     runs, log = tmp_path / "runs", tmp_path / "log"
     with deepspeed(files, runs, log) as launcher:
-        wait_for_step(runs, 2, said=log.read_text, timeout_s=TIMEOUT_S)
+        wait_for_step(runs, 2, said=log.read_text, launcher=launcher, timeout_s=TIMEOUT_S)
         both = ranks(files, launcher)
         assert len(both) == 2
         both[1].kill()

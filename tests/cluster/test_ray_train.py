@@ -83,7 +83,7 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_like_an_undisturbed_one
 ):
     runs, log = tmp_path / "runs", tmp_path / "log"
     with driver(files, runs, log) as process:
-        wait_for_step(runs, 3, said=log.read_text, timeout_s=TIMEOUT_S)
+        wait_for_step(runs, 3, said=log.read_text, launcher=process, timeout_s=TIMEOUT_S)
         ranks(files)[-1].kill()
         assert process.wait(TIMEOUT_S) == 0, log.read_text()[-5000:]
     assert any("going on from" in str(note["text"]) for note in events(runs, "note"))
@@ -95,7 +95,7 @@ def test_ranks_whose_driver_is_killed_save_and_the_same_command_goes_on(
 ):
     runs, log = tmp_path / "runs", tmp_path / "log"
     with driver(files, runs, log) as process:
-        wait_for_step(runs, 3, said=log.read_text, timeout_s=TIMEOUT_S)
+        wait_for_step(runs, 3, said=log.read_text, launcher=process, timeout_s=TIMEOUT_S)
         left = ranks(files)
         process.kill()
         _, alive = psutil.wait_procs(left, timeout=TIMEOUT_S)

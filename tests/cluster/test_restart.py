@@ -42,7 +42,7 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_like_an_undisturbed_one
             stderr=output,
         )
         try:
-            wait_for_step(runs, 3, said=log.read_text, timeout_s=TIMEOUT_S)
+            wait_for_step(runs, 3, said=log.read_text, launcher=torchrun, timeout_s=TIMEOUT_S)
             os.kill(rank_process(torchrun.pid, 1), signal.SIGKILL)
             assert torchrun.wait(TIMEOUT_S) == 0, log.read_text()[-3000:]
         finally:

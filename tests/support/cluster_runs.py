@@ -82,12 +82,18 @@ def events(runs: Path, kind: str) -> list[dict[str, float]]:
 
 
 def wait_for_step(
-    runs: Path, step: int, *, said: Callable[[], str], timeout_s: float = 900.0
+    runs: Path,
+    step: int,
+    *,
+    said: Callable[[], str],
+    launcher: subprocess.Popen | None = None,
+    timeout_s: float = 900.0,
 ) -> None:
     """Return when the run has logged `step`; where it does not, show what was `said`."""
     deadline = time.monotonic() + timeout_s
     while not any(event["step"] >= step for event in events(runs, "step")):
         assert time.monotonic() < deadline, said()
+        assert launcher is None or launcher.poll() is None, said()
         time.sleep(0.05)
 
 
