@@ -66,6 +66,6 @@ def test_preempted_by_another_job_it_goes_on_and_ends_like_an_undisturbed_run(
 
 def test_a_recipe_that_cannot_be_used_ends_the_job_with_its_code(cluster, files, tmp_path):
     for script in ("slurm.sbatch", "torchrun.sbatch"):
-        job = submit(cluster, script, tmp_path / script, "data.root=missing")
+        job = submit(cluster, script, files, tmp_path / script, "model.nam=x")
         cluster.wait(job, "FAILED 0", timeout_s=TIMEOUT_S)
         assert "ExitCode=2:0" in cluster.ask("scontrol", "show", "job", job)
