@@ -21,6 +21,7 @@ from typing import NoReturn
 from pipeline import command_line
 from pipeline.exit_codes import BAD_INPUT, COMPLETE, FAILED, IO
 from trainer import recipe_keys, yaml_config
+from trainer.process import launcher
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.recipe import Recipe
@@ -45,7 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.print:
         print(yaml_config.dump(recipe), end="")
         return 0
-    return _Process(recipe).run(StopSignal(recipe.run.stop_signals))
+    stop = StopSignal(recipe.run.stop_signals)
+    if not launcher.kills_ranks():
+        return _Process(recipe).run(stop)
+    stand_in = launcher.part(recipe.run.stop_signals)
+    stop.watch_launcher(stand_in.lives)
+    code = _Process(recipe).run(stop)
+    stand_in.tell(code)
+    return code
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.
 - `token_labels`: token labels from end to end on the digits.
-- `gpu`: what is measured on a GPU.
+- `gpu`: what is measured on a GPU. `scale`: more ranks and images than there are here.
 - `plain`: each paper's architecture transcribed. `machine`: what was measured on.
 
 Raw results lie in `results/`.

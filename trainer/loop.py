@@ -24,6 +24,7 @@ from trainer.events import Evaluated, Note, Saved, Step
 from trainer.job import Job, Outcome, TrainingError
 from trainer.optimization.schedule import lr_at
 from trainer.process.data_clock import DataClock
+from trainer.process.launcher import long_stop
 from trainer.process.world import on_main
 from trainer.record import checkpoint
 from trainer.record.data_wait import waiting_in_words
@@ -55,6 +56,7 @@ class Trainer:
         self._data_clock = DataClock(engine.device)
         self._waits = [0.0] * dist.get_world_size()
         self._saved: RunProgress | None = None
+        self._warned = False
         self.progress = RunProgress()
         self.tally = Tally()
         self.result: Evaluated | None = None
@@ -226,6 +228,14 @@ class Trainer:
             state.ema = average
         on_main(lambda: self._write(state, self._meta(evaluated)))
         self._saved = self.progress
+        self._warn_of_long_stop(time.perf_counter() - began)
+
+    def _warn_of_long_stop(self, save_s: float) -> None:
+        """Say once that the launcher will not wait for the last save."""
+        steps_s = 2 * self.tally.train_s / max(1, self.progress.step)  # that, and the next one
+        if not self._warned and (text := long_stop(steps_s + save_s)):
+            self._job.emit(Note(step=self.progress.step, text=text))
+            self._warned = True
 
     def _write(self, state: TrainingState | None, meta: Meta) -> None:
         assert state is not None  # rank 0 has it

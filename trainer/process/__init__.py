@@ -3,6 +3,7 @@
 - `world`: ranks, devices, process group.
 - `early_checks`: mistakes in a recipe that are found in a moment.
 - `signals`: being told to stop.
+- `launcher`: outliving one that kills.
 - `data_clock`: waits for data, of all ranks.
 - `watchdog`: a rank that hangs or died.
 - `allocator`: memory that is freed and taken again at each step.

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -29,18 +29,20 @@ class StopSignal:
         self.failure: OSError | None = None
         self.deadline = math.inf
         self._received = False
-        self._parent = os.getppid()
-        # A shell may end before its children; a launcher never does, unless it was killed.
-        self._has_launcher = bool({"TORCHELASTIC_RUN_ID", "CROSS_RANK"} & os.environ.keys())
+        self._launcher_lives = _parent_lives()
         for name in names:
             signal.signal(signal.Signals[name], self._remember)
 
     @property
     def received(self) -> bool:
         """Whether this process wants all to stop."""
-        orphaned = self._has_launcher and os.getppid() != self._parent
+        orphaned = not self._launcher_lives()
         is_late = time.monotonic() >= self.deadline
         return self._received or orphaned or is_late or self.failure is not None
+
+    def watch_launcher(self, lives: Callable[[], bool]) -> None:
+        """Stop when `lives` says that the launcher died."""
+        self._launcher_lives = lives
 
     def fail(self, error: OSError) -> None:
         """Stop because of `error`; the first one counts."""
@@ -48,6 +50,14 @@ class StopSignal:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._received = True
+
+
+def _parent_lives() -> Callable[[], bool]:
+    # A shell may end before its children; a launcher never does, unless it was killed.
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return lambda: True
+    parent = os.getppid()
+    return lambda: os.getppid() == parent
 
 
 class StopAgreement:

@@ -29,7 +29,7 @@ RECIPE_FILE = "recipe.yaml"
 class RunFolder:
     """Where a run's files lie."""
 
-    def __init__(self, path: Path, *, patience_s: float = 30.0) -> None:
+    def __init__(self, path: Path, *, patience_s: float = 120.0) -> None:
         """Name the files below `path`; `patience_s` is how long `open` waits for the lock."""
         self.path = path
         self._patience_s = patience_s
