@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,8 @@ class Attempt:
         """Start `ranks` ranks on the recipe in `scratch`; the run lies in `folder`."""
         self._run = folder / RUN_NAME
         self._log_before = self._log_number()
+        self._steps_before = newest_step(folder)
+        self._left_behind = self._unfinished()
         self._began = time.monotonic()
         launcher = [sys.executable]
         if ranks > 1:
@@ -143,7 +145,7 @@ class Attempt:
         """Return at the moment of the kill: True; or when the run has ended: False."""
         if kill.aim != "start-up" and not self._poll(lambda: self._steps() >= kill.steps, 0.005):
             return False
-        if kill.aim == "save" and not self._poll(lambda: bool(self._unfinished()), 0.001):
+        if kill.aim == "save" and not self._poll(self._is_saving, 0.001):
             return False
         time.sleep(kill.delay_s)
         return self._process.poll() is None
@@ -163,35 +165,44 @@ class Attempt:
         log = self._run / "metrics.jsonl"
         return log.stat().st_ino if log.exists() else 0
 
-    def _events(self) -> list[dict[str, object]]:
-        """What this attempt has logged, from its `start` on."""
-        if self._log_number() == self._log_before:
-            return []
-        events = list(_parsed((self._run / "metrics.jsonl").read_text().splitlines()))
-        starts = [place for place, event in enumerate(events) if event["event"] == "start"]
-        return events[starts[-1] :] if starts else []
+    def _last_event(self) -> tuple[str, int]:
+        """Kind and step of the newest line of this attempt; its start if there is none yet.
+
+        The log is cut back to where the run goes on from before anything is added to it.
+        """
+        if self._log_number() != self._log_before:
+            for line in reversed((self._run / "metrics.jsonl").read_text().splitlines()):
+                with contextlib.suppress(ValueError):  # being written
+                    event = json.loads(line)
+                    return event["event"], event["step"]
+        return "start", self._steps_before
 
     def _steps(self) -> int:
-        return sum(event["event"] == "step" for event in self._events())
+        """Steps that this attempt has logged."""
+        return self._last_event()[1] - self._steps_before
 
-    def _unfinished(self) -> list[str]:
-        """Names of checkpoints that are being written or deleted."""
-        found = (self._run / "checkpoints").glob("step_*.*")
-        return [path.name for path in found]
+    def _unfinished(self) -> set[tuple[str, int]]:
+        """Names of checkpoints that are being written or deleted, each with a stamp."""
+        found: set[tuple[str, int]] = set()
+        for path in (self._run / "checkpoints").glob("step_*.*"):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((path.name, path.stat().st_ctime_ns))
+        return found
+
+    def _is_saving(self) -> bool:
+        return bool(self._unfinished() - self._left_behind)
 
     def _step_and_phase(self) -> tuple[int, str]:
         """The last logged step, and what the run was doing, as its folder tells."""
-        unfinished, events = self._unfinished(), self._events()
-        kinds = [str(event["event"]) for event in events]
-        step = max((int(str(event["step"])) for event in events), default=0)
-        newest = newest_step(self._run.parent)
-        if "step" not in kinds:
+        kind, step = self._last_event()
+        working_on = [name for name, _ in self._unfinished() - self._left_behind]
+        if self._steps() <= 0:
             return step, "start-up"
-        if any(int(name[5:13]) > newest for name in unfinished):
+        if any(int(name[5:13]) > newest_step(self._run.parent) for name in working_on):
             return step, "save"
-        if unfinished:
+        if working_on:
             return step, "removal of an old checkpoint"
-        evaluates = kinds[-1] == "eval" or (kinds[-1] == "step" and step % EPOCH_STEPS == 0)
+        evaluates = kind == "eval" or (kind == "step" and step % EPOCH_STEPS == 0)
         return step, "evaluation" if evaluates else "step"
 
     def _everybody(self) -> list[psutil.Process]:
@@ -223,12 +234,6 @@ class Attempt:
     def _last_words(self) -> str:
         self._errors.seek(0)
         return f"exit code {self._process.wait()}: {self._errors.read()[-3000:]}"
-
-
-def _parsed(lines: list[str]) -> Iterator[dict[str, object]]:
-    for line in lines:
-        with contextlib.suppress(ValueError):  # being written
-            yield json.loads(line)
 
 
 def _free_port() -> int:

@@ -103,6 +103,7 @@ def gather_state(engine: Engine) -> TrainingState | None:
     if engine.optimizer.state:
         _link_moments(engine)
         state.moments = _gather_moments(engine)
+        _finish_copies(engine)
         state.optimizer_step = _take_common_step(state.moments)
     scaler = getattr(engine.zero, "loss_scaler", None)
     if getattr(scaler, "dynamic", False):  # fp16; float32 has a constant one
@@ -117,12 +118,13 @@ def gather_weights(engine: Engine) -> dict[str, Tensor]:
     for name, parameter in _frozen(engine.module):
         with deepspeed.zero.GatheredParameters([parameter], enabled=engine.stage == 3):
             if dist.get_rank() == 0:
-                weights[name] = parameter.detach().to("cpu", copy=True)
+                weights[name] = _on_host(parameter)
     if dist.get_rank() == 0:
         persistent = engine.module.state_dict().keys()
         for name, buffer in engine.module.named_buffers():
             if name in persistent:
-                weights[name] = buffer.detach().to("cpu", copy=True)
+                weights[name] = _on_host(buffer)
+    _finish_copies(engine)
     return weights
 
 
@@ -229,7 +231,7 @@ def _gather(engine: Engine) -> dict[str, Tensor]:
     for name, parameter in _parameters(engine.module):
         value = _full(engine, parameter, None)
         if dist.get_rank() == 0:
-            whole[name] = value.to("cpu", copy=True).contiguous()
+            whole[name] = _on_host(value)
     return whole
 
 
@@ -253,8 +255,21 @@ def _gather_moments(engine: Engine) -> dict[str, dict[str, Tensor]]:
 
 def _stored(value: Tensor | float | bool) -> Tensor:
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
+        return _on_host(value)
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+
+
+def _on_host(value: Tensor) -> Tensor:
+    """A copy in host memory; a GPU fills it, pinned, by the time of `_finish_copies`."""
+    if value.device.type != "cuda":
+        return value.detach().to("cpu", copy=True).contiguous()
+    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    return host.copy_(value.detach(), non_blocking=True)
+
+
+def _finish_copies(engine: Engine) -> None:
+    if engine.device.type == "cuda":
+        torch.cuda.current_stream(engine.device).synchronize()
 
 
 def _take_common_step(moments: dict[str, dict[str, Tensor]]) -> float:
