@@ -1,11 +1,10 @@
 """The training loop: epochs of optimizer steps, evaluations and checkpoints.
 
 Everything that decides the next step is a function of (recipe, step): the order and the draws of
-images, the learning rate, and model randomness, which is re-keyed at each micro-batch. So a
+images, the learning rate, and model randomness, which is keyed anew for each micro-batch. So a
 checkpoint needs tensors and three integers, and a resumed run repeats an undisturbed one.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -149,7 +148,7 @@ class Trainer:
             with self._data_clock.waiting():
                 batch = next(batches)
             doing(f"computing step {step + 1}", bounded=bounded)
-            torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
+            job.draws.begin(batch, epoch=self.progress.epoch, step=step, micro=micro)
             loss = job.objective(self._engine.forward, batch, self.progress)
             self._engine.backward(loss)
             self._engine.step(lr)
@@ -287,9 +286,3 @@ class Trainer:
                 " and all these steps were skipped; the checkpoints are sound. Lower optim.lr, set"
                 " optim.clip_norm, or use precision.dtype fp32"
             )
-
-
-def _model_seed(*key: int) -> int:
-    """Seed of dropout and drop path from (run seed, step, micro-batch, rank)."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

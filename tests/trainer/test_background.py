@@ -1,4 +1,4 @@
-"""Work beside the training: one piece at a time, its result and its error in the thread that asks."""
+"""Work beside the training: one piece at a time; its error comes to who asks for it."""
 
 import threading
 

@@ -3,4 +3,5 @@
 - `optim`, `optimizer_names`, `parameter_groups`: the optimizer, and what each weight gets of it.
 - `schedule`: the rate of each step. `loss`: what is made smaller.
   `token_labels`: that of labels of tokens. `objective`: from a micro-batch to its loss.
+- `model_draws`: what the model itself draws.
 """
