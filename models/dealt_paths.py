@@ -6,6 +6,8 @@ function of the sample. They are in a buffer: compiled graphs, recomputed activa
 graphs all read the same ones.
 """
 
+from collections.abc import Callable
+
 import torch
 from timm.layers.drop import DropPath as TimmDropPath
 from torch import Tensor, nn
@@ -77,13 +79,10 @@ def _calls(model: nn.Module, paths: dict[str, DropPath]) -> dict[str, list[int]]
     """How many rows each drop path gets at each of its calls in a forward pass."""
     calls: dict[str, list[int]] = {name: [] for name in paths}
 
-    def count(name: str, inputs: tuple[Tensor, ...]) -> None:
-        calls[name].append(inputs[0].shape[0])
+    def counting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, inputs: calls[name].append(inputs[0].shape[0])
 
-    hooks = [
-        path.register_forward_pre_hook(lambda _, inputs, name=name: count(name, inputs))
-        for name, path in paths.items()
-    ]
+    hooks = [path.register_forward_pre_hook(counting(name)) for name, path in paths.items()]
     modes = [(module, module.training) for module in model.modules()]
     dtype = next(model.parameters()).dtype
     images = torch.zeros(_PROBE, 3, *input_config(model).size, dtype=dtype)
