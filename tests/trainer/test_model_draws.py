@@ -22,15 +22,15 @@ OURS = [  # of each way to write a block
 SAMPLES = np.array([3, 41, 7, 2**40 + 3, 12, 0, 9, 1_000_000])
 
 
-def timms(name: str, size: int, **settings: object) -> nn.Module:
-    model = timm.create_model(name, num_classes=10, drop_path_rate=0.5, **settings)
+def timms(name: str, size: int) -> nn.Module:
+    model = timm.create_model(name, num_classes=10, drop_path_rate=0.5, img_size=size)
     take_size(model, (size, size))
     return model
 
 
 TIMMS = {
-    "a mixer, whose blocks call one twice": lambda: timms("mixer_s32_224", 64, img_size=64),
-    "a vit": lambda: timms("vit_tiny_patch16_224", 64, img_size=64),
+    "a mixer, whose blocks call one twice": lambda: timms("mixer_s32_224", 64),
+    "a vit": lambda: timms("vit_tiny_patch16_224", 64),
 }
 
 
