@@ -13,9 +13,9 @@ from models.layers.adaptive_mixing import AdaptiveMixing, Bank, MixingMode
 from models.layers.arguments import Size, check_counts, check_ratio
 from models.layers.basic import (
     ChannelMlp,
-    DropPath,
     NormedPatchEmbed,
     drop_path_rates,
+    drop_paths,
     init_linear,
 )
 from models.layers.classifier import FixedSizeClassifier
@@ -38,7 +38,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = ChannelMlp(dim, int(dim * mlp_ratio))
-        self.drop_path = nn.Identity() if drop_path is None else DropPath(drop_path)
+        self.drop_path1, self.drop_path2 = drop_paths(drop_path, 2)
 
     def mix(self, x: Tensor) -> Tensor:
         """(B, H, W, C) normalised tokens -> the same shape."""
@@ -46,13 +46,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        x = self._add(x, self.mix(self.norm1(x)), self.gamma1)
-        return self._add(x, self.mlp(self.norm2(x)), self.gamma2)
+        x = _add(x, self.mix(self.norm1(x)), self.gamma1, self.drop_path1)
+        return _add(x, self.mlp(self.norm2(x)), self.gamma2, self.drop_path2)
 
-    def _add(self, x: Tensor, branch: Tensor, gamma: Tensor) -> Tensor:
-        # Dropping the scale of a branch drops the branch, without a pass over it.
-        scale = self.drop_path(gamma.expand(x.shape[0], 1, 1, -1))
-        return torch.addcmul(x, branch, scale)
+
+def _add(x: Tensor, branch: Tensor, gamma: Tensor, drop_path: nn.Module) -> Tensor:
+    # Dropping the scale of a branch drops the branch, without a pass over it.
+    return torch.addcmul(x, branch, drop_path(gamma.expand(x.shape[0], 1, 1, -1)))
 
 
 class GridBlock(Block):

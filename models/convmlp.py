@@ -19,7 +19,7 @@ from models.layers.arguments import (
     check_ratio,
     check_stages,
 )
-from models.layers.basic import ChannelMlp, DropPath, drop_path_rates, init_linear
+from models.layers.basic import ChannelMlp, drop_path_rates, drop_paths, init_linear
 from models.layers.classifier import Classifier
 from models.registry import create, default_cfg
 
@@ -74,13 +74,13 @@ class Block(nn.Module):
         self.connect = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
         self.norm2 = nn.LayerNorm(dim)
         self.channel_mlp2 = ChannelMlp(dim, hidden_dim)
-        self.drop_path = nn.Identity() if drop_path is None else DropPath(drop_path)
+        self.drop_path1, self.drop_path2 = drop_paths(drop_path, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        x = x + self.drop_path(self.channel_mlp1(self.norm1(x)))
+        x = x + self.drop_path1(self.channel_mlp1(self.norm1(x)))
         x = self.connect(self.connect_norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.drop_path(self.channel_mlp2(self.norm2(x)))
+        return x + self.drop_path2(self.channel_mlp2(self.norm2(x)))
 
 
 class OverlappingDownsample(nn.Module):

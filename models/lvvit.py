@@ -66,8 +66,8 @@ class OutweighedBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens, C) -> the same shape."""
-        x = torch.add(x, self.drop_path(self.attn(self.norm1(x))), alpha=self.branch_scale)
-        return torch.add(x, self.drop_path(self.mlp(self.norm2(x))), alpha=self.branch_scale)
+        x = torch.add(x, self.drop_path1(self.attn(self.norm1(x))), alpha=self.branch_scale)
+        return torch.add(x, self.drop_path2(self.mlp(self.norm2(x))), alpha=self.branch_scale)
 
 
 class LVViT(TokenClassifier):

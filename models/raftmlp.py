@@ -21,7 +21,7 @@ from models.layers.arguments import (
     check_ratio,
     check_stages,
 )
-from models.layers.basic import ChannelMlp, DropPath
+from models.layers.basic import ChannelMlp, drop_paths
 from models.layers.layouts import renamed
 from models.layers.position_mixing import resize
 from models.layers.rafts import CrossEmbed, CrossEmbedBetween, RaftMlp
@@ -51,18 +51,19 @@ class Block(nn.Module):
         self.horizontal = RaftMlp(dim, grid[1], raft_size)
         self.norm = nn.LayerNorm(dim)
         self.mlp = ChannelMlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        paths = drop_paths(drop_path or None, 3)
+        self.drop_path1, self.drop_path2, self.drop_path3 = paths
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
         size = (x.shape[1], x.shape[2])
         if size != self.grid:
             x = resize(x, self.grid)
-        x = x + self.drop_path(self.vertical(x))
-        x = x + self.drop_path(self.horizontal(x.transpose(1, 2)).transpose(1, 2))
+        x = x + self.drop_path1(self.vertical(x))
+        x = x + self.drop_path2(self.horizontal(x.transpose(1, 2)).transpose(1, 2))
         if size != self.grid:
             x = resize(x, size)
-        return x + self.drop_path(self.mlp(self.norm(x)))
+        return x + self.drop_path3(self.mlp(self.norm(x)))
 
 
 class RaftMLP(LevelPyramid):

@@ -49,6 +49,7 @@ class Stream(IntEnum):
     ERASE_MORE = 25
     ERASE_COLOR = 26
     MIX_TOKEN = 27
+    DROP_PATH = 28
 
 
 class DrawKey(TypedDict):

@@ -36,6 +36,7 @@ from trainer.initial_weights import load_weights
 from trainer.input_spec import evaluation_input, input_spec, spec_of, take_input
 from trainer.job import Job, Objective, Outcome
 from trainer.loop import Trainer
+from trainer.optimization.model_draws import ModelDraws
 from trainer.optimization.objective import build_objective, open_token_labels
 from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
@@ -178,6 +179,7 @@ def _assemble(
     if recipe.model.init_from and latest is None:
         load_weights(model, recipe.model.init_from, name=recipe.model.name, key="model.init_from")
     freeze(model, recipe.model.freeze)
+    draws = ModelDraws(model, seed=recipe.run.seed, rank=world.rank)
     engine = Engine(model, recipe, plan)
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
@@ -189,6 +191,7 @@ def _assemble(
         evaluation=evaluation,
         transform=transform,
         objective=objective,
+        draws=draws,
         emit=emit,
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),
@@ -208,6 +211,9 @@ def _assemble(
     if latest is not None:
         trainer.resume(latest)
         job.emit(Note(step=step, text=f"going on from {latest} (step {step} of {total})"))
+        if meta is not None and draws.of_ranks and meta.ranks != world.world_size:
+            text = f"{draws.of_ranks} draws by rank: its masks differ from those of {meta.ranks}"
+            job.emit(Note(step=step, text=f"{text} rank(s), with which the run was saved"))
     return trainer, emit
 
 

@@ -13,6 +13,7 @@ from pipeline.augment.batches import Mixing
 from pipeline.batch import Batch, Loader
 from trainer.batch_plan import BatchPlan
 from trainer.events import Event, LogMark
+from trainer.optimization.model_draws import ModelDraws
 from trainer.process.signals import StopAgreement
 from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
@@ -78,6 +79,7 @@ class Job:
     evaluation: Loader
     transform: Transform
     objective: Objective
+    draws: ModelDraws
     emit: Callable[[Event], None]
     log_mark: Callable[[], LogMark | None]
     """Where the log stands now; asked on rank 0."""

@@ -1,11 +1,10 @@
 """The training loop: epochs of optimizer steps, evaluations and checkpoints.
 
 Everything that decides the next step is a function of (recipe, step): the order and the draws of
-images, the learning rate, and model randomness, which is re-keyed at each micro-batch. So a
+images, the learning rate, and model randomness, which is keyed anew for each micro-batch. So a
 checkpoint needs tensors and three integers, and a resumed run repeats an undisturbed one.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -20,16 +19,16 @@ from pipeline.words import counted
 from trainer.ema import Ema
 from trainer.engine import Engine
 from trainer.evaluation import Evaluator
-from trainer.events import Evaluated, Note, Saved, Step
+from trainer.events import Evaluated, Note, Step
 from trainer.job import Job, Outcome, TrainingError
 from trainer.optimization.schedule import lr_at
 from trainer.process.data_clock import DataClock
-from trainer.process.launcher import long_stop
 from trainer.process.world import on_main
 from trainer.record import checkpoint
 from trainer.record.data_wait import waiting_in_words
-from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally
-from trainer.zero_state import TrainingState, gather_state, scatter_moments, scatter_weights
+from trainer.record.meta import CheckpointError, RunProgress, Tally
+from trainer.record.saver import Saver
+from trainer.zero_state import scatter_moments, scatter_weights
 
 MAX_SKIPPED_IN_ROW = 20
 """Steps without finite gradients that end a run; fp16's first loss scale of 2**16 takes 17."""
@@ -55,8 +54,7 @@ class Trainer:
         self._logged = Tally()
         self._data_clock = DataClock(engine.device)
         self._waits = [0.0] * dist.get_world_size()
-        self._saved: RunProgress | None = None
-        self._warned = False
+        self._saver = Saver(job, engine, self._ema)
         self.progress = RunProgress()
         self.tally = Tally()
         self.result: Evaluated | None = None
@@ -83,20 +81,29 @@ class Trainer:
         scatter_weights(self._engine, state.model)
         scatter_moments(self._engine, state)
         self.progress, self.tally, self.result = meta.progress, meta.tally, meta.evaluated
-        self._logged, self._saved = replace(meta.tally), meta.progress
+        self._logged, self._saver.saved = replace(meta.tally), meta.progress
 
     def fit(self) -> Outcome:
         """Train to the end of the recipe, or until told to stop (progress is saved then).
+
+        Checkpoints are written beside the training, one at a time; the last one is waited for.
 
         Raises:
             TrainingError: if gradients or weights are not finite.
             CheckpointError: if a checkpoint cannot be written.
             OSError: if the log cannot be written; progress is saved.
         """
+        try:
+            return self._fit()
+        finally:
+            self._saver.settle()  # whatever ends the run, what is being saved is whole
+
+    def _fit(self) -> Outcome:
         total, patience = self._job.recipe.schedule.total_epochs, self._job.recipe.run.patience
         while self.progress.epoch < total and not self.progress.is_stale(patience):
             if early := self._train_epoch() or self._end_epoch():
                 return early
+        self._saver.finish()
         if self.result is None and not self._evaluate():
             return Outcome.STOPPED
         waited = waiting_in_words(self.tally.wait_fraction)
@@ -117,6 +124,7 @@ class Trainer:
             self._train_step(batches, bounded=done > first)
             self.progress = replace(self.progress, step_in_epoch=done, step=self.progress.step + 1)
             step = self.progress.step
+            self._saver.poll()
             if step % run.log_every == 0 or step == last:
                 self._log_step()
             if job.stop.poll():
@@ -140,7 +148,7 @@ class Trainer:
             with self._data_clock.waiting():
                 batch = next(batches)
             doing(f"computing step {step + 1}", bounded=bounded)
-            torch.manual_seed(_model_seed(job.recipe.run.seed, step, micro, dist.get_rank()))
+            job.draws.begin(batch, epoch=self.progress.epoch, step=step, micro=micro)
             loss = job.objective(self._engine.forward, batch, self.progress)
             self._engine.backward(loss)
             self._engine.step(lr)
@@ -192,8 +200,9 @@ class Trainer:
         return self.result is not None
 
     def _stop(self, outcome: Outcome, why: str) -> Outcome:
-        if self.progress != self._saved:
+        if self.progress != self._saver.saved:
             self._save()
+        self._saver.finish()
         on_main(self._raise_log_failure)
         text = f"{why}: saved at step {self.progress.step}; the same command goes on"
         if outcome is Outcome.CUT_SHORT:
@@ -210,10 +219,10 @@ class Trainer:
             )
 
     def _save(self, *, evaluated: Evaluated | None = None) -> None:
-        """Write a checkpoint (collective).
+        """Copy the state, and write it beside the training (collective).
 
         Raises:
-            CheckpointError: on every rank, if rank 0 could not write it.
+            CheckpointError: on every rank, if rank 0 could not write the one before.
         """
         began = time.perf_counter()
         self._job.watchdog.doing(f"saving step {self.progress.step}")
@@ -222,45 +231,8 @@ class Trainer:
         self.tally.wall_s += began - self._started
         self._started = began
         self._take_waits()
-        state = gather_state(self._engine)
-        average = self._ema.gather() if self._ema is not None else {}
-        if state is not None:
-            state.ema = average
-        on_main(lambda: self._write(state, self._meta(evaluated)))
-        self._saved = self.progress
-        self._warn_of_long_stop(time.perf_counter() - began)
-
-    def _warn_of_long_stop(self, save_s: float) -> None:
-        """Say once that the launcher will not wait for the last save."""
-        steps_s = 2 * self.tally.train_s / max(1, self.progress.step)  # that, and the next one
-        if not self._warned and (text := long_stop(steps_s + save_s)):
-            self._job.emit(Note(step=self.progress.step, text=text))
-            self._warned = True
-
-    def _write(self, state: TrainingState | None, meta: Meta) -> None:
-        assert state is not None  # rank 0 has it
-        if odd := state.not_finite():
-            raise TrainingError(
-                f"after step {meta.progress.step}, {len(odd)} tensors are not finite, such as"
-                f" {odd[0]}; nothing was saved, and the checkpoints before are sound. Lower"
-                " optim.lr or set optim.clip_norm, and start the same command again"
-            )
-        keep = self._job.recipe.run.keep_checkpoints
-        path = checkpoint.write(self._job.checkpoints, state, meta, keep=keep)
-        step, epoch = meta.progress.step, meta.progress.epoch
-        self._job.emit(Saved(step=step, epoch=epoch, path=str(path)))
-
-    def _meta(self, evaluated: Evaluated | None) -> Meta:
-        return Meta(
-            progress=self.progress,
-            results_fingerprint=self._job.recipe.results_fingerprint(),
-            data_fingerprint=self._job.data_fingerprint,
-            tally=replace(self.tally, wait_s=self.tally.wait_s + max(self._waits)),
-            evaluated=evaluated,
-            log=self._job.log_mark(),
-            environment=self._job.environment,
-            model=self._job.description,
-        )
+        tally = replace(self.tally, wait_s=self.tally.wait_s + max(self._waits))
+        self._saver.save(self.progress, tally, evaluated)
 
     def _log_step(self) -> None:
         began = time.perf_counter()
@@ -313,9 +285,3 @@ class Trainer:
                 " beside them lists the images. Lower optim.lr, set optim.clip_norm, or use"
                 " precision.dtype fp32"
             )
-
-
-def _model_seed(*key: int) -> int:
-    """Seed of dropout and drop path from (run seed, step, micro-batch, rank)."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

@@ -19,6 +19,8 @@ from deepspeed.utils import (
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
 )
 from torch import Tensor, nn
 
@@ -34,6 +36,10 @@ class Gatherable(Protocol):
 
     def all_gather(self, parameters: list[nn.Parameter]) -> None:
         """Make whole, on every rank."""
+        ...
+
+    def partition_numel(self) -> int:
+        """Numbers that each rank has of it, those that fill up the last one included."""
         ...
 
 
@@ -103,6 +109,7 @@ def gather_state(engine: Engine) -> TrainingState | None:
     if engine.optimizer.state:
         _link_moments(engine)
         state.moments = _gather_moments(engine)
+        _finish_copies(engine)
         state.optimizer_step = _take_common_step(state.moments)
     scaler = getattr(engine.zero, "loss_scaler", None)
     if getattr(scaler, "dynamic", False):  # fp16; float32 has a constant one
@@ -117,12 +124,13 @@ def gather_weights(engine: Engine) -> dict[str, Tensor]:
     for name, parameter in _frozen(engine.module):
         with deepspeed.zero.GatheredParameters([parameter], enabled=engine.stage == 3):
             if dist.get_rank() == 0:
-                weights[name] = parameter.detach().to("cpu", copy=True)
+                weights[name] = _on_host(parameter)
     if dist.get_rank() == 0:
         persistent = engine.module.state_dict().keys()
         for name, buffer in engine.module.named_buffers():
             if name in persistent:
-                weights[name] = buffer.detach().to("cpu", copy=True)
+                weights[name] = _on_host(buffer)
+    _finish_copies(engine)
     return weights
 
 
@@ -134,7 +142,7 @@ def scatter_weights(engine: Engine, weights: dict[str, Tensor]) -> None:
         if engine.stage == 0:
             parameter.copy_(value)
         else:
-            safe_set_full_fp32_param(parameter, value)
+            _set_full(engine, parameter, value, None)
             if engine.stage == 3:
                 _copy_into_partition(parameter, value)
     for name, parameter in _frozen(engine.module):
@@ -183,7 +191,7 @@ def _fill_shards(engine: Engine, state: TrainingState) -> None:
         for name, parameter in _parameters(engine.module):
             if name in moment and moment[name].ndim:
                 value = moment[name].to(engine.device)
-                safe_set_full_optimizer_state(parameter, value, key)
+                _set_full(engine, parameter, value, key)
 
 
 def _entry(
@@ -229,7 +237,7 @@ def _gather(engine: Engine) -> dict[str, Tensor]:
     for name, parameter in _parameters(engine.module):
         value = _full(engine, parameter, None)
         if dist.get_rank() == 0:
-            whole[name] = value.to("cpu", copy=True).contiguous()
+            whole[name] = _on_host(value)
     return whole
 
 
@@ -253,8 +261,21 @@ def _gather_moments(engine: Engine) -> dict[str, dict[str, Tensor]]:
 
 def _stored(value: Tensor | float | bool) -> Tensor:
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
+        return _on_host(value)
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+
+
+def _on_host(value: Tensor) -> Tensor:
+    """A copy in host memory; a GPU fills it, pinned, by the time of `_finish_copies`."""
+    if value.device.type != "cuda":
+        return value.detach().to("cpu", copy=True).contiguous()
+    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    return host.copy_(value.detach(), non_blocking=True)
+
+
+def _finish_copies(engine: Engine) -> None:
+    if engine.device.type == "cuda":
+        torch.cuda.current_stream(engine.device).synchronize()
 
 
 def _take_common_step(moments: dict[str, dict[str, Tensor]]) -> float:
@@ -277,6 +298,29 @@ def _full(engine: Engine, parameter: nn.Parameter, key: str | None) -> Tensor:
         value = safe_get_full_optimizer_state(parameter, key)
     assert value is not None
     return value.detach().view(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _set_full(engine: Engine, parameter: nn.Parameter, value: Tensor, key: str | None) -> None:
+    """Make `value` the master of a parameter, or the moment `key` of it, above stage 0."""
+    if engine.stage == 3:
+        # DeepSpeed 0.19 cannot set whole values that the ranks do not share evenly.
+        piece = _own_piece(cast(Gatherable, parameter), value)
+        if key is None:
+            safe_set_local_fp32_param(parameter, piece)
+        else:
+            safe_set_local_optimizer_state(parameter, piece, key)
+    elif key is None:
+        safe_set_full_fp32_param(parameter, value)
+    else:
+        safe_set_full_optimizer_state(parameter, value, key)
+
+
+def _own_piece(parameter: Gatherable, value: Tensor) -> Tensor:
+    """This rank's part of a whole value; zeros fill up the last one."""
+    size = parameter.partition_numel()
+    whole = value.new_zeros(size * dist.get_world_size())
+    whole[: value.numel()] = value.flatten()
+    return whole.narrow(0, size * dist.get_rank(), size)
 
 
 def _link_moments(engine: Engine) -> None:

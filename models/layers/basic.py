@@ -97,18 +97,31 @@ class ChannelMlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-_DRAWS = 1 << 24
+DRAWS = 1 << 24
 """How many numbers in [0, 1) a random float32 takes."""
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: a sample's residual branch is dropped or divided by 1 - drop_prob."""
+    """Stochastic depth: a sample's residual branch is dropped or divided by 1 - drop_prob.
+
+    Which samples are dropped is drawn from torch's generator, or from what was dealt, see
+    `models.dealt_paths`.
+
+    Args:
+        drop_prob: probability in [0, 1].
+        scale_by_keep: whether what is kept is divided by 1 - drop_prob.
+    """
 
     kept_draws: Tensor
+    dealt: Tensor | None
 
-    def __init__(self, drop_prob: float) -> None:
+    def __init__(self, drop_prob: float, *, scale_by_keep: bool = True) -> None:
         super().__init__()
         self.drop_prob = drop_prob
+        self.scale_by_keep = scale_by_keep
+        # (calls in a forward pass, B) whole numbers below `DRAWS`.
+        self.register_buffer("dealt", None, persistent=False)
+        self.turn = 0  # the next call
         # A tensor, because torch.compile specialises on Python floats: one graph per block
         # instead of one per kind of block, and past eight of them it falls back to eager. Whole
         # numbers, because a model in half precision would round a probability by a third.
@@ -117,19 +130,37 @@ class DropPath(nn.Module):
 
     def init_non_persistent_buffers(self) -> None:
         """Restore what `to_empty` leaves undefined; see timm's `reinit_non_persistent_buffers`."""
-        self.kept_draws.fill_(round((1 - self.drop_prob) * _DRAWS))
+        self.kept_draws.fill_(round((1 - self.drop_prob) * DRAWS))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any (B, ...) -> the same shape; the identity in evaluation."""
         if not self.training:
             return x
-        keep_prob = self.kept_draws.float() / _DRAWS
-        draws = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device)
-        return x * ((draws < keep_prob) / keep_prob).to(x.dtype)
+        keep_prob = self.kept_draws.float() / DRAWS
+        kept = self._kept(x, keep_prob)
+        scales = kept / keep_prob if self.scale_by_keep else kept
+        return x * scales.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+    def _kept(self, x: Tensor, keep_prob: Tensor) -> Tensor:
+        """(B,) bool."""
+        if self.dealt is None:
+            return torch.rand(x.shape[0], device=x.device) < keep_prob
+        if len(self.dealt) == 1:  # no state, which a checkpointed region cannot compile
+            return self.dealt[0] < self.kept_draws
+        draws = self.dealt[self.turn]
+        # Back at 0 after the last call, so that what is recomputed in backward draws the same.
+        self.turn = (self.turn + 1) % len(self.dealt)
+        return draws < self.kept_draws
 
     def extra_repr(self) -> str:
         """Shown in the module's repr."""
         return f"drop_prob={self.drop_prob:.3f}"
+
+
+def drop_paths(drop_prob: float | None, count: int) -> list[nn.Module]:
+    """One for each of `count` branches of a block; the identity where `drop_prob` is None."""
+    make = nn.Identity if drop_prob is None else lambda: DropPath(drop_prob)
+    return [make() for _ in range(count)]
 
 
 class Reweight(nn.Module):

@@ -14,9 +14,9 @@ from models.layers.arguments import Size, check_counts, check_ratio, check_stage
 from models.layers.basic import (
     ChannelMlp,
     Downsample,
-    DropPath,
     PatchEmbed,
     drop_path_rates,
+    drop_paths,
     init_linear,
 )
 from models.layers.classifier import Classifier, FixedSizeClassifier
@@ -43,12 +43,12 @@ class Block(nn.Module):
         self.attn = mixer
         self.norm2 = norm2(dim)
         self.mlp = ChannelMlp(dim, int(dim * mlp_ratio))
-        self.drop_path = nn.Identity() if drop_path is None else DropPath(drop_path)
+        self.drop_path1, self.drop_path2 = drop_paths(drop_path, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
 
 
 class FlatPyramid(Classifier):

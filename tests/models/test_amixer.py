@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import models  # noqa: F401  registers the names
 from benchmarks.plain.amixer import PlainAMixer, PlainWindowedAMixer
-from models.amixer import AMixer, Block, checkpoint_filter_fn
+from models.amixer import AMixer, Block, _add, checkpoint_filter_fn
 from models.amixer_windowed import WindowBlock, WindowedAMixer
 from models.layers.adaptive_mixing import AdaptiveMixing, MixingMode, relative_position_index
 from models.layers.amixer_windows import window_of
@@ -136,9 +136,9 @@ def test_dropping_the_scale_drops_the_branch():
     block = Block(8, **settings).double().train()
     x, branch = torch.randn(2, 16, 3, 3, 8, dtype=torch.float64)
     torch.manual_seed(1)
-    ours = block._add(x, branch, block.gamma1)
+    ours = _add(x, branch, block.gamma1, block.drop_path1)
     torch.manual_seed(1)
-    plain = x + block.drop_path(block.gamma1 * branch)
+    plain = x + block.drop_path1(block.gamma1 * branch)
     torch.testing.assert_close(ours, plain, rtol=RTOL, atol=0)
     dropped = (ours == x).flatten(1).all(dim=1)
     assert 0 < dropped.sum() < 16

@@ -144,7 +144,12 @@ def test_channels_last_images_keep_all_activations_channels_last(name):
 
 def test_drop_path_rises_linearly_over_the_blocks(name):
     model = make(name, drop_path_rate=0.3)
-    rates = [module.drop_prob for module in model.modules() if isinstance(module, DropPath)]
+    paths = {n: module for n, module in model.named_modules() if isinstance(module, DropPath)}
+    # Where a block has several branches, each has its own, of the same rate.
+    first = {n: path for n, path in paths.items() if n.endswith(("drop_path", "drop_path1"))}
+    for n, path in paths.items():
+        assert n in first or path.drop_prob == first[f"{n[:-1]}1"].drop_prob
+    rates = [path.drop_prob for path in first.values()]
     arguments = settings(name) or {"depths": (2, 2)}
     depths = [arguments["depth"]] if "depth" in arguments else arguments["depths"]
     if not name.startswith("convmlp"):  # whose authors start anew in every stage

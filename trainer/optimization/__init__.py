@@ -4,4 +4,5 @@
 - `gradient_check`: which gradients are not finite.
 - `schedule`: the rate of each step. `loss`: what is made smaller.
   `token_labels`: that of labels of tokens. `objective`: from a micro-batch to its loss.
+- `model_draws`: what the model itself draws.
 """

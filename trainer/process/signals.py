@@ -48,6 +48,10 @@ class StopSignal:
         """Stop because of `error`; the first one counts."""
         self.failure = self.failure or error
 
+    def ask(self) -> None:
+        """Stop as if a signal had come; any thread may ask."""
+        self._received = True
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._received = True
 
@@ -77,6 +81,10 @@ class StopAgreement:
     def failure(self) -> OSError | None:
         """Why this rank itself wants to stop, if it does."""
         return self._signal.failure
+
+    def ask(self) -> None:
+        """Let all ranks stop at one of the next polls; any thread may ask."""
+        self._signal.ask()
 
     def poll(self) -> bool:
         """Whether all ranks stop now (collective).

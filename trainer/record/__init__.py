@@ -8,5 +8,6 @@
   that read timm's.
 - `announcement`: what it says when it starts and when it is complete.
 - `checkpoint`: written, found, read. `meta`: what one says beside the tensors.
+- `saver`: makes one while the training goes on; `background` is its thread.
 - `exit_file`: how its last process ended.
 """

@@ -95,6 +95,11 @@ class Meta:
     model: ModelDescription | None = None
     """What the weights are of; None in checkpoints from before it was written."""
 
+    @property
+    def ranks(self) -> int:
+        """Ranks of the processes that made it; 0 if it does not say."""
+        return int(self.environment.get("world_size", 0))
+
 
 def read_tree(path: Path) -> Tree:
     """Contents of `meta.json` in a checkpoint folder, whose checksum holds.
