@@ -62,13 +62,22 @@ def check_trainable(model: nn.Module, recipe: Recipe, device: torch.device) -> N
         )
 
 
-def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str, object]:
-    """DeepSpeed's own configuration for `recipe`. Every default that acts is written out."""
+def deepspeed_config(
+    recipe: Recipe, plan: BatchPlan, *, cuda: bool, guarded: bool
+) -> dict[str, object]:
+    """DeepSpeed's own configuration for `recipe`. Every default that acts is written out.
+
+    Args:
+        recipe: of the run.
+        plan: how the global batch is made.
+        cuda: whether there is a GPU.
+        guarded: whether `Engine` clips and skips steps itself.
+    """
     config: dict[str, object] = {
         "train_micro_batch_size_per_gpu": plan.per_gpu,
         "gradient_accumulation_steps": plan.accumulation,
-        # DeepSpeed would clip at 1.0 by default. At stage 0, `Engine.step` clips: it has the norm.
-        "gradient_clipping": recipe.optim.clip_norm if recipe.zero.stage else 0.0,
+        # DeepSpeed would clip at 1.0 by default.
+        "gradient_clipping": 0.0 if guarded else recipe.optim.clip_norm,
         "steps_per_print": 10**9,
         # Its throughput timer waits for the GPU at each micro-batch.
         "timers": {"throughput": {"enabled": False}},
@@ -80,6 +89,8 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str
             "overlap_comm": False,
             # The defaults of stage 3 allocate 2 GB however small the model is.
             "reduce_bucket_size": 50_000_000 if cuda else 5_000_000,
+            # Its norm takes three launches a weight, and three waits for the GPU a step.
+            "compute_grad_norm": recipe.zero.stage not in (1, 2) or not guarded,
         },
     }
     if recipe.precision.dtype == "bf16":
@@ -100,6 +111,10 @@ class ZeroOptimizer(Protocol):
     single_partition_of_fp32_groups: list[Tensor]
     fp32_partitioned_groups_flat: list[Tensor]
     persistent_parameters: list[nn.Parameter]
+    averaged_gradients: dict[int, list[Tensor]]
+    round_robin_bit16_groups: list[list[nn.Parameter]]
+    round_robin_bit16_offsets: list[list[int]]
+    fp16_groups: list[list[nn.Parameter]]
     loss_scaler: object
     _hp_optimizer_states_linked: bool
 
@@ -129,20 +144,25 @@ class Engine:
 
     def __init__(self, model: nn.Module, recipe: Recipe, plan: BatchPlan) -> None:
         check_trainable(model, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        optimizer = build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim)
+        self.stage = recipe.zero.stage
+        self._half = recipe.precision.dtype == "fp16"
+        # Fused optimizers skip a step on the device.
+        self._is_fused = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+        # Otherwise DeepSpeed decides on the host, which waits for the device at each step.
+        self._guards = self.stage == 0 or (self.stage < 3 and self._is_fused and not self._half)
+        cuda = torch.cuda.is_available()
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
-            optimizer=build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim),
-            config=deepspeed_config(recipe, plan, cuda=torch.cuda.is_available()),
+            optimizer=optimizer,
+            config=deepspeed_config(recipe, plan, cuda=cuda, guarded=self._guards),
         )
         self.module = model
-        self.stage = recipe.zero.stage
         self.device = next(model.parameters()).device
         self.accumulation = plan.accumulation
-        self._half = recipe.precision.dtype == "fp16"
         self._clip_norm = recipe.optim.clip_norm
-        self._norm_at_stage_0 = torch.zeros((), device=self.device)
-        # At stage 0 on the device, above it on the host, where DeepSpeed decides.
-        self._skipped_in_row = torch.zeros((), device="cpu" if self.stage else self.device)
+        self._norm = torch.zeros((), device=self.device)
+        self._skipped_in_row = torch.zeros((), device=self.device if self._guards else "cpu")
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -195,40 +215,48 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         is_update = self.deepspeed.is_gradient_accumulation_boundary()
-        if is_update and self.stage == 0:
+        if is_update and self._guards:
             self._guard_weights()
         self.deepspeed.step()
-        if is_update and self.stage > 0:
+        if is_update and not self._guards:
             self._count_skipped(torch.tensor(float(not self.deepspeed.was_step_applied())))
 
     @torch.no_grad()
     def _guard_weights(self) -> None:
-        """Clip at stage 0, and skip a step that is not finite, as ZeRO does at the others.
+        """Clip, and skip a step that is not finite.
 
         The decision stays on the device, so that nobody waits for the gradients.
         """
-        parameters = [p for p in self.module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = self._gradients()
+        self._norm = torch.nn.utils.get_total_norm(gradients)
+        if self.stage > 0:  # this rank's share of them
+            self._norm.square_()
+            dist.all_reduce(self._norm)
+            self._norm.sqrt_()
         if self._clip_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
-        self._norm_at_stage_0 = norm
-        skipped = (~torch.isfinite(norm)).float()
+            # torch's own clipping, which knows parameters only.
+            scale = torch.clamp(self._clip_norm / (self._norm + 1e-6), max=1.0)
+            torch._foreach_mul_(gradients, scale)
+        skipped = (~torch.isfinite(self._norm)).float()
         self._count_skipped(skipped)
-        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+        if self._is_fused:
             cast(Scaled, self.optimizer).found_inf = skipped
-        elif skipped.item():  # an optimizer without the fused kernel steps what has a gradient
-            for parameter in parameters:
+        elif skipped.item():  # other optimizers step what has a gradient
+            for parameter in self.module.parameters():
                 parameter.grad = None
+
+    def _gradients(self) -> list[Tensor]:
+        """The mean gradients over ranks and micro-batches; above stage 0 this rank's share."""
+        if self.stage == 0:
+            return [p.grad for p in self.module.parameters() if p.grad is not None]
+        return [g for group in self.zero.averaged_gradients.values() for g in group]
 
     def _count_skipped(self, skipped: Tensor) -> None:
         self._skipped_in_row = (self._skipped_in_row + skipped) * skipped
 
     def grad_norm(self) -> float | None:
         """Gradient norm of the last step before clipping; None where the step was skipped."""
-        if self.stage == 0:
-            norm = float(self._norm_at_stage_0)
-        else:
-            norm = float(self.deepspeed.get_global_grad_norm() or 0.0)
+        norm = float(self._norm if self._guards else self.deepspeed.get_global_grad_norm() or 0.0)
         return norm if norm < float("inf") else None  # also None for NaN
 
     @property
@@ -239,11 +267,14 @@ class Engine:
     @torch.no_grad()
     def average_buffers(self) -> None:
         """Give every rank the mean of the BatchNorm statistics, which DeepSpeed lets drift."""
-        if dist.get_world_size() == 1:
-            return
         # A buffer that is not saved is a function of the architecture: a mean would only round it.
         saved = self.module.state_dict().keys()
-        for name, buffer in self.module.named_buffers():
-            if name in saved and buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer.div_(dist.get_world_size())
+        named = self.module.named_buffers()
+        buffers = [b for name, b in named if name in saved and b.is_floating_point()]
+        if dist.get_world_size() == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])  # one collective for all
+        dist.all_reduce(flat)
+        flat.div_(dist.get_world_size())
+        for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(mean.view_as(buffer))

@@ -86,7 +86,7 @@ def test_more_ranks_than_gpus_are_refused_before_any_collective(gpus):
 @pytest.mark.parametrize("cuda", [False, True])
 def test_deepspeed_neither_times_nor_overlaps_which_would_wait_for_the_gpu(cuda):
     plan = BatchPlan(per_gpu=8, accumulation=1, world_size=1)
-    config = deepspeed_config(recipe(), plan, cuda=cuda)
+    config = deepspeed_config(recipe(), plan, cuda=cuda, guarded=True)
     assert config["timers"] == {"throughput": {"enabled": False}}
     assert config["zero_optimization"]["overlap_comm"] is False
 
