@@ -238,10 +238,11 @@ def _whole(engine: Engine, shards: list[Tensor]) -> dict[str, Tensor]:
         return {name: _stored(shard) for (name, _), shard in named} if is_main else {}
     whole: dict[int, Tensor] = {}
     for number, shard in enumerate(shards):
-        gathered = shard.new_empty(dist.get_world_size(), shard.numel())
+        gathered = shard.new_empty(dist.get_world_size() * shard.numel())
         dist.all_gather_into_tensor(gathered, shard.detach())
         if is_main:
-            whole |= _taken_apart(engine, number, gathered.to("cpu"))
+            of_ranks = gathered.view(dist.get_world_size(), -1).to("cpu")
+            whole |= _taken_apart(engine, number, of_ranks)
     return {name: whole[id(parameter)] for name, parameter in names} if is_main else {}
 
 

@@ -165,3 +165,26 @@ def test_ranks_of_one_machine_need_no_address_and_those_of_several_do(mpi):
 def test_how_a_run_stops_is_checked(changes, message):
     with pytest.raises(ValueError, match=message):
         RunConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        ("launch._leave(launch.EXIT_BAD_INPUT)", 2, ""),
+        ("sys.excepthook = launch._leave_unexpectedly\nraise TypeError('odd')", 1, "odd"),
+    ],
+    ids=["told", "unexpected"],
+)
+def test_a_rank_that_fails_ends_at_once_with_its_code(ending, code, words):
+    """What waits at the end of a process, as nccl does for its peers, does not keep it."""
+    setup = "import atexit, sys, time, launch\natexit.register(time.sleep, 100)\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", setup + ending],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert words in ended.stderr
