@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, compile_in_place, constructor_arguments
-from models.cost import model_cost
+from models.cost import Cost, model_cost
 from models.weights.description import ModelDescription
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
@@ -36,6 +36,7 @@ from trainer.loop import Trainer
 from trainer.optimization.objective import build_objective, open_token_labels
 from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
+from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import Recipe
@@ -158,11 +159,12 @@ def _assemble(
     emit, log_mark = (
         open_log(folder, stop, stack, latest, meta, total=total) if world.is_main else _MUTE
     )
-    if world.is_main:
+    cost = model_cost(model, recipe.model.name) if world.is_main else None
+    if cost is not None:
         emit(
             announcement.started(
                 *(recipe, world, plan, sources),
-                cost=model_cost(model, recipe.model.name),
+                cost=cost,
                 size=spec.size,
                 folder=folder.path,
                 step=step,
@@ -200,6 +202,7 @@ def _assemble(
         log_mark=log_mark,
         stop=StopAgreement(stop, host_group()),
         watchdog=watchdog,
+        utilization=_utilization(recipe, world, cost),
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0], labels),
         environment=_environment(recipe, world),
@@ -212,6 +215,16 @@ def _assemble(
         trainer.resume(latest)
         job.emit(Note(step=step, text=f"going on from {latest} (step {step} of {total})"))
     return trainer, emit
+
+
+def _utilization(recipe: Recipe, world: World, cost: Cost | None) -> Utilization:
+    is_counted = cost is not None and recipe.augment.resolution is None  # one size of images
+    return Utilization(
+        world.device,
+        macs=cost.macs if is_counted else None,
+        dtype=recipe.precision.dtype,
+        tf32=recipe.precision.allow_tf32,
+    )
 
 
 def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:

@@ -37,7 +37,16 @@ class Step:
     """None where it was not finite, and the engine skipped the step."""
     lr: float
     images_per_s: float
-    """Over all ranks, since the last event of this kind; evaluations and saves do not count."""
+    """Over all ranks, since the last event of this kind, by rank 0's clock; evaluations and saves
+    do not count."""
+    images_per_s_per_gpu: float
+    """The same of one rank."""
+    mfu: float | None
+    """Model FLOPs utilization: the share of a GPU's peak that the model's products are, in 0..1;
+    None where the peak or the model's cost is not known."""
+    peak_memory_bytes: int
+    """The most that any rank has used so far in its process: of a GPU's memory what torch has
+    allocated, on a CPU the resident set."""
     data_wait_s: float
     """Seconds since the last event of this kind that the slowest rank waited for data: its host,
     or on a GPU its stream, which had nothing else to do."""
@@ -213,7 +222,10 @@ class TensorBoard:
     def __call__(self, event: Event) -> None:
         """Write the numbers of `event`."""
         if isinstance(event, Step):
-            for name in ("loss", "lr", "images_per_s", "data_wait_s", "grad_norm"):
+            for name in (
+                *("loss", "lr", "images_per_s", "images_per_s_per_gpu", "mfu"),
+                *("peak_memory_bytes", "data_wait_s", "grad_norm"),
+            ):
                 value = getattr(event, name)
                 if value is not None:
                     self._writer.add_scalar(f"train/{name}", value, event.step)
@@ -284,9 +296,12 @@ class ConsoleProgress:
 
     def _show_step(self, event: Step) -> None:
         loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
+        mfu = "unknown" if event.mfu is None else f"{100 * event.mfu:.1f} %"
         text = (
-            f"loss {loss}  {event.images_per_s:,.0f} images/s  data wait {event.data_wait_s:.2f} s"
-            f" (rank {event.data_wait_rank})"
+            f"loss {loss}  {event.images_per_s:,.0f} images/s"
+            f" ({event.images_per_s_per_gpu:,.0f} a rank, MFU {mfu})"
+            f"  peak memory {event.peak_memory_bytes / 1e9:.2f} GB"
+            f"  data wait {event.data_wait_s:.2f} s (rank {event.data_wait_rank})"
         )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=event.step, description=text)

@@ -14,6 +14,7 @@ from pipeline.batch import Batch, Loader
 from trainer.batch_plan import BatchPlan
 from trainer.events import Event, LogMark
 from trainer.process.signals import StopAgreement
+from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress
@@ -82,6 +83,7 @@ class Job:
     """Where the log stands now; asked on rank 0."""
     stop: StopAgreement
     watchdog: Watchdog
+    utilization: Utilization
     checkpoints: Path
     data_fingerprint: str
     environment: dict[str, str | int]

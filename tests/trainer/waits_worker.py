@@ -26,6 +26,7 @@ from trainer.optimization.objective import PlainObjective
 from trainer.optimization.optim import OptimConfig
 from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.signals import StopAgreement, StopSignal
+from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import bootstrap, host_group
 from trainer.recipe import BatchConfig, EmaConfig, ModelConfig, Recipe, ZeroConfig
@@ -105,6 +106,7 @@ def make(name: str, stage: int, waits: HostWaits) -> tuple[Trainer, Engine]:
         log_mark=lambda: None,
         stop=StopAgreement(StopSignal(()), host_group()),
         watchdog=Watchdog(0, lambda _: None),
+        utilization=Utilization(engine.device, macs=1, dtype="fp32", tf32=False),
         checkpoints=Path(tempfile.gettempdir()),
         data_fingerprint="",
         environment={},

@@ -4,6 +4,7 @@
 - `early_checks`: mistakes in a recipe that are found in a moment.
 - `signals`: being told to stop.
 - `data_clock`: waits for data, of all ranks.
+- `speed`: how well the hardware is used. `step_profile`: a trace of some steps.
 - `watchdog`: a rank that hangs or died.
 - `allocator`: memory that is freed and taken again at each step.
 """
