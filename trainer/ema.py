@@ -37,8 +37,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Take the weights in that optimizer step `step`, counted from 0, has made."""
         decay = decay_at(step, self._decay, warmup=self._warmup)
-        masters = [master.detach() for master in flat_masters(self._engine)]
-        torch._foreach_lerp_(self._average, masters, 1 - decay)  # hundreds at stage 0
+        masters = flat_masters(self._engine)  # hundreds at stage 0
+        torch._foreach_lerp_(self._average, masters, 1 - decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

@@ -79,7 +79,7 @@ def flat_masters(engine: Engine) -> list[Tensor]:
     Whole parameters at stage 0, this rank's flat shard of each group above.
     """
     if engine.stage == 0:
-        return [p for p in engine.module.parameters() if p.requires_grad]
+        return list(engine.weights)
     if engine.stage == 3:
         return list(engine.zero.fp32_partitioned_groups_flat)
     return list(engine.zero.single_partition_of_fp32_groups)
