@@ -92,10 +92,12 @@ class InMemory:
 
     replaced = 0
 
-    def __init__(self, case: Case, mark: Callable[..., None] = lambda *_: None) -> None:
-        """Make images; `mark` is told of each batch's tensors."""
+    def __init__(
+        self, case: Case, *, steps: int = _ENDLESS, mark: Callable[..., None] = lambda *_: None
+    ) -> None:
+        """Make images for an epoch of `steps`; `mark` is told of each batch's tensors."""
         self._count = case.per_rank // case.accumulation
-        self.batches_per_epoch = _ENDLESS * case.accumulation
+        self.batches_per_epoch = steps * case.accumulation
         generator = torch.Generator().manual_seed(0)
         shape = (self._count, 3, case.size, case.size)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -187,9 +189,7 @@ def _by_hand(
 
 
 def _spec(case: Case) -> InputSpec:
-    return InputSpec(
-        size=case.size, mean=_MEAN, std=_MEAN, crop_pct=1.0, interpolation="bicubic"
-    )
+    return InputSpec(size=case.size, mean=_MEAN, std=_MEAN, crop_pct=1.0, interpolation="bicubic")
 
 
 def _transform(case: Case, recipe: Recipe) -> BatchTransform:

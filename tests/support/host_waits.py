@@ -77,9 +77,8 @@ class HostWaits(TorchDispatchMode):
         kind = func.overloadpacket
         if is_on_device and kind in ASKS:
             self.wait(str(func))
-        if is_on_device and kind in INDEXES:
-            if any(t.dtype == torch.bool for t in tree_leaves(args[1]) if isinstance(t, Tensor)):
-                self.wait(f"{func} by booleans")
+        if is_on_device and kind in INDEXES and _has_booleans(args[1]):
+            self.wait(f"{func} by booleans")
         results = func(*args, **kwargs)
         if is_on_device:
             self.mark(*(t for t in tree_leaves(results) if isinstance(t, Tensor)))
@@ -130,6 +129,10 @@ class HostWaits(TorchDispatchMode):
         return tensor
 
 
+def _has_booleans(indices: Any) -> bool:
+    return any(t.dtype == torch.bool for t in tree_leaves(indices) if isinstance(t, Tensor))
+
+
 class _Stream:
     """What DeepSpeed uses of a GPU's streams and events; `waits` is told of waits of the host."""
 
@@ -174,5 +177,5 @@ def accelerator_behind_the_back(waits: HostWaits) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, value in changes.items():
             stack.enter_context(mock.patch.object(kind, name, value))
-        stack.enter_context(mock.patch.object(Tensor, "record_stream", lambda *_: None))
+        stack.enter_context(mock.patch.object(Tensor, "record_stream", return_value=None))
         yield

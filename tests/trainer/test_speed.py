@@ -32,7 +32,12 @@ def test_devices_are_known_by_the_name_that_torch_gives_them(name, tflops):
 
 @pytest.mark.parametrize(
     "name",
-    ["NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D", "NVIDIA A1000", "Tesla K80"],
+    [
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA A1000",
+        "Tesla K80",
+    ],
 )
 def test_a_device_that_is_not_listed_is_unknown(name):
     assert peaks_of(name) is None
@@ -80,8 +85,18 @@ def test_a_trace_has_the_steps_that_were_asked_for(tmp_path, ends_after, traced)
     assert names == {f"our step {6 + number}" for number in range(traced)}
 
 
+def test_a_run_that_is_too_short_to_be_traced_says_so(tmp_path):
+    said = []
+    trace = StepProfile(2, tmp_path, said.append)
+    trace.stepped(1)
+    trace.close()
+    trace.close()
+    assert said == ["run.profile: no trace, since this process did not get past step 5"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_steps_to_trace_nothing_is_written(tmp_path):
-    trace = StepProfile(0, tmp_path, lambda text: pytest.fail(text))
+    trace = StepProfile(0, tmp_path, pytest.fail)
     trace.stepped(1)
     trace.close()
     assert not list(tmp_path.iterdir())

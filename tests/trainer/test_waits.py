@@ -9,6 +9,7 @@ from tests.support.host_waits import HostWaits
 from tests.support.torchrun import run_worker
 
 STEPS_BETWEEN = 6
+"""After the first log event of the worker."""
 
 
 @pytest.fixture(scope="module")

@@ -43,10 +43,16 @@ class StepProfile:
             self._profile.step()
 
     def close(self) -> None:
-        """End; if the run ends before the last step to be traced, the trace has those there are."""
+        """End; if the run ends before the last step to be traced, the trace has those there are.
+
+        If there are none, that is said.
+        """
         if self._profile is not None:
-            unfinished, self._profile = self._profile, None
-            unfinished.stop()
+            self._profile.stop()
+        if self._profile is not None:  # `_write` was not called
+            self._profile = None
+            first = _SKIPPED + _WARMUP
+            self._say(f"run.profile: no trace, since this process did not get past step {first}")
 
     def _write(self, finished: profile) -> None:
         path = self._folder / f"profile_{self._last:08d}.json"
