@@ -299,6 +299,9 @@ def _take_common_step(moments: dict[str, dict[str, Tensor]]) -> float:
     counted = all(len(moment) == len(steps) for moment in moments.values())
     if len(numbers) != 1 or not counted or steps[0].dtype != torch.float32 or "" in moments["step"]:
         return 0.0
+    if numbers == {0.0}:  # all steps so far were skipped: as before the first one
+        moments.clear()
+        return 0.0
     del moments["step"]
     return numbers.pop()
 

@@ -32,7 +32,7 @@ CASES = {
     ),
 }
 STAGES = (0, 1, 2, 3)
-_WARMUP = 2
+_WARMUP = 1
 
 
 def main() -> None:
