@@ -218,10 +218,10 @@ def _assemble(
 
 
 def _utilization(recipe: Recipe, world: World, cost: Cost | None) -> Utilization:
-    is_counted = cost is not None and recipe.augment.resolution is None  # one size of images
+    one_size = recipe.augment.resolution is None
     return Utilization(
         world.device,
-        macs=cost.macs if is_counted else None,
+        macs=cost.macs if cost is not None and one_size else None,
         dtype=recipe.precision.dtype,
         tf32=recipe.precision.allow_tf32,
     )

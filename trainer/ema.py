@@ -38,7 +38,9 @@ class Ema:
         """Take the weights in that optimizer step `step`, counted from 0, has made."""
         decay = decay_at(step, self._decay, warmup=self._warmup)
         masters = flat_masters(self._engine)  # hundreds at stage 0
-        torch._foreach_lerp_(self._average, masters, 1 - decay)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            self._average, masters, 1 - decay
+        )
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

@@ -244,7 +244,7 @@ class Engine:
         if self._clip_norm > 0:
             # torch's own clipping, which knows parameters only.
             scale = torch.clamp(self._clip_norm / (self._norm + 1e-6), max=1.0)
-            torch._foreach_mul_(gradients, scale)
+            torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
         skipped = (~torch.isfinite(self._norm)).float()
         self._count_skipped(skipped)
         if self._is_fused:

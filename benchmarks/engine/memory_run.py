@@ -185,7 +185,9 @@ def _by_hand(
     optimizer.step()
     optimizer.zero_grad()
     with torch.no_grad():
-        torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - DECAY)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            average, weights, 1 - DECAY
+        )
 
 
 def _spec(case: Case) -> InputSpec:
