@@ -162,7 +162,7 @@ def our_step(case: Case, stage: int) -> Step:
 def plain_step(case: Case) -> Step:
     """The same computation in a loop by hand."""
     recipe, model = case.recipe(0), case.build().train()
-    weights = list(model.parameters())
+    weights: list[torch.Tensor] = list(model.parameters())
     optimizer = build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim)
     average = [weight.detach().clone() for weight in weights]
     ranks = dist.get_world_size()
@@ -173,7 +173,7 @@ def plain_step(case: Case) -> Step:
 
 def _by_hand(
     forward: nn.Module,
-    weights: list[nn.Parameter],
+    weights: list[torch.Tensor],
     optimizer: torch.optim.Optimizer,
     average: list[torch.Tensor],
     transform: BatchTransform,
