@@ -2,10 +2,10 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENV := .venv/.complete
-PACKAGES := pipeline models trainer tools native tests benchmarks launch.py
+PACKAGES := pipeline models trainer tools native tests benchmarks docs launch.py
 NATIVE := $(wildcard native/pyproject.toml native/CMakeLists.txt native/src/* native/millstream_native/*)
 
-.PHONY: help env quickstart test slow check fmt wheel
+.PHONY: help env quickstart test slow check fmt docs wheel
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -38,6 +38,10 @@ check: $(ENV)  ## formatting, lint and types
 fmt: $(ENV)  ## format and mend what can be mended
 	ruff format $(PACKAGES)
 	ruff check --fix $(PACKAGES)
+
+# The variable keeps a notice about MkDocs' future out of the output.
+docs: $(ENV)  ## build the documentation as a site, into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 
 wheel: $(ENV)  ## build the wheel into dist/ and try it in an empty environment
 	sh tools/try_wheel.sh

@@ -1,12 +1,13 @@
+# PYTHON_ARGCOMPLETE_OK
 """Train one recipe.
 
-    deepspeed launch.py --config configs/dynamixer_l.yaml [key.path=value ...]
+    deepspeed launch.py --config configs/dynamixer_l.yaml
+    deepspeed launch.py --config configs/dynamixer_l.yaml batch.per_gpu=64 optim.lr=1e-3
+    python launch.py --explain optim.lr
 
 Also runs as `python launch.py` (one process), under torchrun and under srun. Started again with
-the same recipe, it goes on where the run was. Exit codes: 0 the run is complete; 2 the recipe or
-the data cannot be used; 74 a file of the run could not be written or read; 75 (or what
-`run.stop_exit_code` says) told to stop, and saved: run the same command again; 1 anything else. The
-run's folder has the same in `exit.json`, since torchrun ends with 1 for all of them but 0.
+the same recipe, it goes on where the run was. The run's folder has the exit code in `exit.json`,
+too, since torchrun ends with 1 for all of them but 0.
 """
 
 import argparse
@@ -18,16 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from pipeline import command_line
+from pipeline.exit_codes import BAD_INPUT, COMPLETE, FAILED, IO
 from trainer import recipe_keys, yaml_config
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.recipe import Recipe
+from trainer.recipe_keys import add_config_option, add_overrides
 from trainer.record.exit_file import write_exit
-
-EXIT_COMPLETE = 0
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_IO = 74
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         if _rank() == 0:
             print(f"error: {error}", file=sys.stderr, flush=True)
-        return EXIT_BAD_INPUT
+        return BAD_INPUT
     name = recipe.run.name or arguments.config.stem
     recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, name=name))
     if arguments.print:
@@ -51,11 +50,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", type=Path, help="recipe, a YAML file")
+    add_config_option(what, required=False)
     what.add_argument(
         "--explain",
         nargs="?",
@@ -66,8 +63,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--print", action="store_true", help="show the resolved recipe and leave")
     # The deepspeed launcher adds it; LOCAL_RANK in the environment is what counts.
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    return parser.parse_args(argv)
+    add_overrides(parser)
+    return command_line.parse(parser, argv)
 
 
 class _Process:
@@ -88,11 +85,13 @@ class _Process:
 
         try:
             check_names(self._recipe)
+            if self._rank == 0 and sys.stderr.isatty():
+                print(f"{self._recipe.run.name}: importing torch", file=sys.stderr, flush=True)
             from trainer.process.world import bootstrap
 
             bootstrap()
         except ValueError as error:
-            return self._fail(f"error: {error}", EXIT_BAD_INPUT)
+            return self._fail(f"error: {error}", BAD_INPUT)
         self._rank = int(os.environ["RANK"])
         return self._train(stop)
 
@@ -105,19 +104,19 @@ class _Process:
         try:
             return self._outcome(stop)
         except (CheckpointError, OSError) as error:
-            return self._fail(f"error: {error}", EXIT_IO)
+            return self._fail(f"error: {error}", IO)
         except TrainingError as error:
-            return self._fail(f"error: {error}", EXIT_FAILED)
+            return self._fail(f"error: {error}", FAILED)
         except DataError as error:  # an image of one rank, or a folder that all ranks miss
-            return self._fail(f"error: {error}", EXIT_BAD_INPUT, every_rank=True)
+            return self._fail(f"error: {error}", BAD_INPUT, every_rank=True)
         except ValueError as error:
-            return self._fail(f"error: {error}", EXIT_BAD_INPUT)
+            return self._fail(f"error: {error}", BAD_INPUT)
         except RuntimeError as error:
             if not is_lost_peer(error):
                 raise
             text = "error: another rank ended or cannot be reached; its own message says why."
             text += " The same command goes on"
-            return self._fail(text, EXIT_FAILED, every_rank=True, is_echo=True)
+            return self._fail(text, FAILED, every_rank=True, is_echo=True)
 
     def _outcome(self, stop: StopSignal) -> int:
         """Train; errors pass."""
@@ -135,7 +134,7 @@ class _Process:
         if StopAgreement(stop, host_group()).agree():
             return self._fail("told to stop before the first step; nothing is lost", stopped)
         outcome = train(self._recipe, current(device), stop, self._give_up)
-        code = stopped if outcome is Outcome.STOPPED else EXIT_COMPLETE
+        code = stopped if outcome is Outcome.STOPPED else COMPLETE
         if self._rank == 0:
             self._write_exit(outcome.name.lower().replace("_", " "), code)
         dist.destroy_process_group()
@@ -155,8 +154,8 @@ class _Process:
         """End at once, without the main thread, which may hang."""
         if verdict:
             text = f"error: {verdict}. All ranks end; the same command goes on from what was saved"
-            self._fail(text, EXIT_FAILED, every_rank=self._rank <= 1)
-        os._exit(EXIT_FAILED)
+            self._fail(text, FAILED, every_rank=self._rank <= 1)
+        os._exit(FAILED)
 
     def _write_exit(self, text: str, code: int, *, is_echo: bool = False) -> None:
         folder = Path(self._recipe.run.root, self._recipe.run.name)
@@ -176,7 +175,7 @@ def _leave(code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if code in (EXIT_FAILED, EXIT_BAD_INPUT, EXIT_IO):
+    if code in (FAILED, BAD_INPUT, IO):
         os._exit(code)
     sys.exit(code)
 

@@ -53,8 +53,18 @@ def arrows(names: set[str]) -> set[tuple[str, str]]:
             for there in {room_of(module, names) for module in modules} - {None, here}:
                 found.add((here, there))
     pairs = {(a, b) for a, b in found if a and b}
-    # Where a package and a room inside it use each other, the inner room stands below.
-    return {(a, b) for a, b in pairs if not ((b, a) in pairs and a.startswith(f"{b}."))}
+    # Where a package uses a room inside it, also by way of others, the inner room stands below.
+    return {(a, b) for a, b in pairs if not (a.startswith(f"{b}.") and a in reached(b, pairs))}
+
+
+def reached(start: str, pairs: set[tuple[str, str]]) -> set[str]:
+    """Return what `start` imports, itself or by way of others."""
+    found: set[str] = set()
+    ends = {start}
+    while ends:
+        ends = {b for a, b in pairs if a in ends} - found
+        found |= ends
+    return found
 
 
 def room_of(module: str, names: set[str]) -> str | None:

@@ -5,6 +5,8 @@ Each message names the file, the value, the rule and the remedy.
 
 from typing import NamedTuple
 
+from pipeline.words import counted
+
 
 class Problem(NamedTuple):
     """Something in the input that does not fit, and that the user has to know of.
@@ -46,7 +48,9 @@ class UnusableInputError(DataError):
     """Files or folders that cannot be used were found; `problems` has all of them."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(f"{len(problems)} files or folders cannot be used")
+        super().__init__(
+            f"{counted(len(problems), 'file or folder', 'files or folders')} cannot be used"
+        )
         self.problems = problems
 
 

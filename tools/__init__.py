@@ -6,7 +6,7 @@
   elsewhere, and several made one.
 - `validate`, `predict`: a model measured, and asked. `trained`: what is done with trained models.
 - `preview_batches`, `plot_run`, `report_run`, `watch_run`: what a run sees, what it did, and how
-  far it is.
+  far it is; `preview`: images as the model sees them.
 - `bench_loader`: where the time of training goes; `speed`: how it is measured.
 - `cli`: what the tools' command lines share.
 """

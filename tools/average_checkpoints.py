@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Average the weights of several checkpoints, which often scores better than each of them.
 
     python tools/average_checkpoints.py runs/dynamixer_s --output averaged.safetensors
@@ -6,8 +7,7 @@
 
 Of a run, all checkpoints that it has kept are averaged, or the K that were evaluated best
 (run.keep_checkpoints says how many are kept); each with the same weight. What every other tool
-takes as MODEL comes out. Exit codes: 0 written; 2 the files or the arguments cannot be used; 73 the
-output exists; 74 reading or writing failed; 75 interrupted; 1 anything else.
+takes as MODEL comes out.
 """
 
 import argparse
@@ -16,10 +16,13 @@ from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
+from pipeline import command_line
 from pipeline.errors import DataError
+from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
+from tools.cli.progress import importing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,17 +38,17 @@ def _work(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument(
         "sources", nargs="+", type=Path, metavar="SOURCE", help="a run's folder, or .safetensors"
     )
-    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help=".safetensors to write"
+    )
     parser.add_argument("--best", type=positive, metavar="K", help="of a run: the K best evaluated")
-    parser.add_argument("--raw", action="store_true", help="of a run: the weights, not their EMA")
+    parser.add_argument("--raw", action="store_true", help="the weights, not their EMA")
     add_force_option(parser)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _check_inputs(arguments: argparse.Namespace) -> None:
@@ -65,13 +68,14 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained import average
+        with importing():
+            from tools.trained import average
 
         files = arguments.sources
         if files[0].is_dir():
             files = average.files_of_run(files[0], best=arguments.best, raw=arguments.raw)
         average.write_average(files, arguments.output)
-    print(f"{arguments.output}: the mean of {len(files)} files:")
+    print(f"{arguments.output}: the mean of {counted(len(files), 'file')}:")
     for file in files:
         print(f"  {file}")
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Say where the time of a training run goes on this machine, and which setting to turn.
 
     python tools/bench_loader.py --config configs/dynamixer_s.yaml
@@ -6,8 +7,7 @@
 
 Measures reading, decoding, augmenting and the transfer to the GPU, each alone and all together, and
 the model trained on batches that lie ready. One process on one device; the data are only read, and
-nothing is trained. Exit codes: 0 measured; 2 the recipe or the data cannot be used; 73 the picture
-exists; 74 reading or writing failed.
+nothing is trained.
 """
 
 import argparse
@@ -21,11 +21,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline import command_line
 from tools.cli import exits
 from tools.cli.numbers import positive
-from tools.cli.output_files import add_force_option, check_output, write_file
+from tools.cli.output_files import add_force_option, add_json_option, check_output, write_file
 from trainer import yaml_config
 from trainer.recipe import Recipe
+from trainer.recipe_keys import add_config_option, add_overrides
 
 if TYPE_CHECKING:
     from tools.speed.stages import Measured
@@ -36,18 +38,16 @@ CORES = len(os.sched_getaffinity(0))
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and tell; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, required=True, help="recipe, a YAML file")
+    parser = command_line.new_parser(__doc__)
+    add_config_option(parser, required=True)
     parser.add_argument(
-        "--seconds", type=positive, default=5, help="of each of the measurements (default 5)"
+        "--seconds", type=positive, default=5, metavar="S", help="of each measurement; default: 5"
     )
-    parser.add_argument("--output", type=Path, help="picture to write, PNG")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="picture to write, .png")
+    add_json_option(parser)
     add_force_option(parser)
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    arguments = parser.parse_intermixed_args(argv)
+    add_overrides(parser)
+    arguments = command_line.parse(parser, argv)
     return exits.told(lambda: _tell(arguments))
 
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Check shards, or a folder of images, and make damaged shards again from their source.
 
     python tools/check_data.py shards/imagenet                     # every shard's SHA-256
@@ -5,9 +6,8 @@
     python tools/check_data.py shards/imagenet --repair /imagenet  # make damaged shards again
     python tools/check_data.py /imagenet/train                     # decode every image of a folder
 
-Each damaged file and sample is named. What was repaired is checked again. Exit codes: 0 all is
-sound, at the end; 2 damage was found, or the arguments cannot be used; 74 reading or writing
-failed; 75 interrupted; 1 anything else.
+Each damaged file and sample is named. What was repaired is checked again.
+Damage that is left gives exit code 2.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pipeline
+from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.formats.class_folders import scan_class_folders
 from pipeline.formats.scan import Scan
@@ -29,7 +30,8 @@ from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from pipeline.words import counted
 from tools.cli import exits
-from tools.cli.output_options import available_cores
+from tools.cli.output_files import add_json_option
+from tools.cli.output_options import add_workers_option, available_cores
 from tools.cli.progress import ImageProgress, interruptible
 from tools.cli.source_options import add_reading_options, folder_or_url, open_layout
 
@@ -68,9 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument(
         "path", type=folder_or_url, help="folder of shards or images, or of train/ and val/"
     )
@@ -83,11 +83,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="make damaged shards again from this source, as it was given to make_shards",
     )
     add_reading_options(parser)
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes; default: one for each core"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
-    arguments = parser.parse_args(argv)
+    add_workers_option(parser)
+    add_json_option(parser)
+    arguments = command_line.parse(parser, argv)
     reading = (arguments.list, arguments.classes, arguments.val_folder, arguments.val_fraction)
     if arguments.source is None and (any(reading) or arguments.drop_empty_classes):
         parser.error("how a source is read has no effect without --repair SOURCE")
@@ -181,7 +179,8 @@ def _in_words(result: FolderResult) -> str:
     lines += ["  {where}: {kind}: {detail}".format(**problem) for problem in result.problems]
     if result.repaired:
         lines.append(f"  made again: {', '.join(result.repaired)}")
-        lines.append(f"  checked again: {len(result.remaining) or 'no'} problems are left")
+        left = counted(len(result.remaining), "problem") if result.remaining else "no problems"
+        lines.append(f"  checked again: {left} left")
         lines += ["    {where}: {kind}".format(**problem) for problem in result.remaining]
     if result.came_damaged:
         lines.append(

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write a trained model for other programs: one file, or a folder as the Hugging Face hub has them.
 
     python tools/export_weights.py runs/quickstart --output digits.safetensors
@@ -11,9 +12,7 @@
     torch     .pt2, for torch.export.load
 
 (Our models: after `import models`.) Class names, input size, mean, std and crop go along. Each is
-loaded again and compared before it gets its name. Exit codes: 0 written; 2 the model or the
-arguments cannot be used; 73 the output exists; 74 reading or writing failed; 75 interrupted; 1
-anything else.
+loaded again and compared before it gets its name.
 """
 
 import argparse
@@ -22,10 +21,12 @@ from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.output_files import add_force_option, check_output, refuse_existing
+from tools.cli.progress import importing
 
 SUFFIXES = {"timm": ".safetensors", "onnx": ".onnx", "torch": ".pt2", "hub": ""}
 
@@ -43,14 +44,14 @@ def _work(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     add_model_options(parser)
-    parser.add_argument("--output", type=Path, required=True, help="file or folder to write")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="PLACE", help="file or folder to write"
+    )
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="timm", help="default: timm")
     add_force_option(parser)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
@@ -76,8 +77,9 @@ def _check_output(arguments: argparse.Namespace) -> None:
 
 def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained.export import EXPORTS
-        from tools.trained.load import load
+        with importing():
+            from tools.trained.export import EXPORTS
+            from tools.trained.load import load
 
         model = load(choice)
         EXPORTS[arguments.format](model, arguments.output)

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write scikit-learn's 1,797 handwritten digits as an ImageNet-style folder of JPEGs.
 
     python tools/make_digits.py data/digits
@@ -7,14 +8,16 @@ evaluate on, split once and for all. A folder that is already there and complete
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-from rich.progress import track
-from sklearn.datasets import load_digits
+from pipeline import command_line
+from pipeline.errors import DataError
+from tools.cli import exits
 
-from pipeline.storage.files import finish_part, part_path
+if TYPE_CHECKING:  # it takes a moment to import
+    import numpy as np
 
 NUM_VALIDATION = 360
 SIZE = 32
@@ -22,12 +25,21 @@ SPLIT_SEED = 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the folder; returns 0."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args(argv).folder
+    """Write the folder; returns the exit code."""
+    parser = command_line.new_parser(__doc__)
+    parser.add_argument("folder", type=Path, help="gets train/ and val/")
+    return exits.told(partial(_work, command_line.parse(parser, argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    folder: Path = arguments.folder
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(f"the digits ship with scikit-learn ({error}): install it") from error
+    import numpy as np
+    from rich.progress import track
+
     pictures, labels = load_digits(return_X_y=True)
     in_validation = np.zeros(len(labels), dtype=bool)
     permuted = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
@@ -38,13 +50,17 @@ def main(argv: list[str] | None = None) -> int:
         if not path.exists():
             _write_jpeg(path, pictures[i].reshape(8, 8))
     print(f"{folder}: {(~in_validation).sum()} training and {in_validation.sum()} val images")
-    return 0
+    return exits.COMPLETE
 
 
-def _write_jpeg(path: Path, picture: np.ndarray) -> None:
+def _write_jpeg(path: Path, picture: "np.ndarray") -> None:
     """Enlarge an 8x8 picture with values 0..16 and write it, complete or not at all."""
+    from PIL import Image
+
+    from pipeline.storage.files import finish_part, part_path
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    gray = Image.fromarray((picture * (255 / 16)).astype(np.uint8))
+    gray = Image.fromarray((picture * (255 / 16)).astype("uint8"))
     large = gray.resize((SIZE, SIZE), Image.Resampling.BICUBIC).convert("RGB")
     part = part_path(path)
     large.save(part, format="JPEG", quality=95)

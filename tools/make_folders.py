@@ -1,16 +1,16 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write any data set that make_shards reads as class folders: the way back from shards.
 
     python tools/make_folders.py shards/imagenet --output /imagenet
 
-Interrupted, it goes on where it was when it is started again with the same arguments. Exit codes:
-0 complete; 2 the input cannot be used; 73 the output exists or is in use; 74 reading or writing
-failed; 75 interrupted: run the same command again.
+Interrupted, it goes on where it was when it is started again with the same arguments.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from pipeline import command_line
 from pipeline.errors import UnusableInputError
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.prepare.writers.folder_writer import write_class_folders
@@ -22,13 +22,13 @@ from tools.cli.source_options import add_source_options, open_layout
 
 def main(argv: list[str] | None = None) -> int:
     """Convert what the arguments name; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     add_source_options(parser)
-    parser.add_argument("--output", type=Path, required=True, help="gets a folder for each split")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="gets a folder for each split"
+    )
     parser.add_argument("--split", action="append", choices=SPLITS, help="only this; default: both")
-    arguments = parser.parse_args(argv)
+    arguments = command_line.parse(parser, argv)
     try:
         with interruptible():
             return _run(arguments)

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Convert a data set to WebDataset shards, or to FFCV files (docs/formats.md: from which layouts).
 
     python tools/make_shards.py /imagenet        # train/ and val/ -> shards/imagenet/{train,val}/
@@ -7,9 +8,7 @@
     python tools/make_shards.py /imagenet --merge        # when all 16 are done
 
 The source is only read. Interrupted, it goes on where it was when it is started again with the same
-arguments. Exit codes: 0 complete; 2 the arguments or the images cannot be used; 73 the output is in
-use or holds something else; 74 reading or writing failed, such as a full disk; 75 interrupted: run
-the same command again; 1 anything else.
+arguments.
 """
 
 import argparse
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pipeline
+from pipeline import command_line
 from pipeline.errors import DataError, OutputError, UnusableInputError
 from pipeline.prepare.conversion.conversion import Conversion
 from pipeline.prepare.conversion.manifest import Manifest, printable, software
@@ -30,10 +30,11 @@ from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from pipeline.words import counted
 from tools.cli import exits
-from tools.cli.numbers import positive
+from tools.cli.output_files import add_json_option
 from tools.cli.output_options import (
     add_shard_options,
     add_target_options,
+    add_workers_option,
     new_conversion,
     new_runner,
 )
@@ -92,29 +93,24 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     add_source_options(parser)
     parser.add_argument(
         "--output",
         type=folder_or_url,
+        metavar="FOLDER",
         help="folder, or s3:// or gs:// URL; default: shards/NAME, NAME that of the source",
     )
-    parser.add_argument(
-        "--split", action="append", choices=SPLITS, help="convert only this one; default: both"
-    )
-    parser.add_argument(
-        "--workers", type=positive, default=0, help="processes; default: one for each core"
-    )
+    parser.add_argument("--split", action="append", choices=SPLITS, help="only this; default: both")
+    add_workers_option(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would be written, and how large"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
+    add_json_option(parser)
     add_part_options(parser)
     add_target_options(parser)
     add_shard_options(parser)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _guarded(arguments: argparse.Namespace, outcome: _Outcome) -> int:
@@ -150,8 +146,9 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
             ]
     if unusable:
         raise DataError(
-            f"{unusable} files or folders cannot be used. Mend or remove them, or run again with"
-            " --on-error skip (or quarantine), which goes on with what is done"
+            f"{counted(unusable, 'file or folder', 'files or folders')} cannot be used. Mend or"
+            " remove them, or run again with --on-error skip (or quarantine), which goes on with"
+            " what is done"
         )
     return 0
 

@@ -1,17 +1,15 @@
+# PYTHON_ARGCOMPLETE_OK
 """Ask a trained model which classes it sees at each place of each training image.
 
     python tools/make_token_labels.py dm_nfnet_f6 --data shards/imagenet --img-size 576
     python tools/make_token_labels.py runs/annotator --data shards/digits
-
-    python tools/make_token_labels.py ... --part 3/8 --device cuda:3   # one of 8 processes
-    python tools/make_token_labels.py ... --merge                      # when all 8 are done
+    python tools/make_token_labels.py runs/annotator --data shards/digits --part 3/8   # one of 8
+    python tools/make_token_labels.py runs/annotator --data shards/digits --merge   # when all are
 
 The classifier is applied to the features before pooling; the best classes of each place and their
 logits go into one file, FOLDER/train.token_labels unless --output says otherwise, which a recipe
 names as `token_labels.file`. Stopped or killed, it goes on where it was. docs/token_labels.md has
-the format and the choice of views. Exit codes: 0 done; 2 the model, the data or the arguments
-cannot be used; 73 an output exists or is of something else; 74 reading or writing failed; 75
-interrupted; 1 anything else.
+the format and the choice of views.
 """
 
 import argparse
@@ -19,10 +17,13 @@ import os
 from functools import partial
 from pathlib import Path
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.formats.token_label_file import SUFFIX, LabelHeader, TokenLabelFile
 from pipeline.prepare.conversion.parts import WHOLE
+from pipeline.words import counted
 from tools.cli import exits
+from tools.cli.computing_options import add_computing_options, add_data_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_force_option, check_output
@@ -36,12 +37,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     add_model_options(parser)
     parser.add_argument("--data", required=True, metavar="FOLDER", help="holds the split")
-    parser.add_argument("--split", default="train", help="folder in it; default: train")
+    parser.add_argument(
+        "--split", default="train", metavar="NAME", help="folder in it; default: train"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"ends in {SUFFIX}")
     parser.add_argument(
         "--view",
@@ -51,16 +52,18 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         " authors do, whose maps are then taken for maps of the whole; default: whole",
     )
     parser.add_argument(
-        "--top", type=positive, default=5, help="classes kept of each place; default: 5"
+        "--top",
+        type=positive,
+        default=5,
+        metavar="K",
+        help="classes kept of each place; default: 5",
     )
     parser.add_argument("--class-map", type=Path, metavar="CSV", help="wnid,index: name and output")
-    parser.add_argument("--loader", choices=("auto", "host", "dali", "reference"), default="auto")
-    parser.add_argument("--batch-size", type=positive, default=32, help="images at once")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
-    parser.add_argument("--amp", choices=("bf16", "fp16"), help="autocast; default: float32")
+    add_computing_options(parser, batch_size=32)
+    add_data_computing_options(parser)
     add_part_options(parser)
     add_force_option(parser)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _work(arguments: argparse.Namespace) -> int:
@@ -119,8 +122,9 @@ def _merge(split: str, output: Path, batch_size: int) -> str:
 def _in_words(header: LabelHeader, output: Path) -> str:
     rows, columns = header.grid
     return (
-        f"{output}: {header.top} classes at each of {rows}x{columns} places of {header.samples:,}"
-        f" images, by {header.annotator}; train with token_labels.file={output}"
+        f"{output}: {header.top} classes at each of {rows}x{columns} places of"
+        f" {counted(header.samples, 'image')}, by {header.annotator}; train with"
+        f" token_labels.file={output}"
     )
 
 

@@ -1,19 +1,20 @@
+# PYTHON_ARGCOMPLETE_OK
 """Draw the loss, accuracy, learning rate and throughput of a run, or of several in one picture.
 
     python tools/plot_run.py runs/quickstart                          # runs/quickstart/curves.png
     python tools/plot_run.py runs/a runs/b --output comparison.png
 
 The loss is smoothed, with what was measured pale beneath it. Bars at the accuracy are its standard
-deviation, were other images drawn for validation. Exit codes: 0 drawn; 2 there is nothing to draw.
+deviation, were other images drawn for validation.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
 
@@ -27,12 +28,12 @@ _PARTS = 50
 
 def main(argv: list[str] | None = None) -> int:
     """Write the picture; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--output", type=Path, help="picture; by default RUN/curves.png")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="picture to write; default: RUN/curves.png"
+    )
+    arguments = command_line.parse(parser, argv)
     try:
         if len(arguments.runs) > 1 and arguments.output is None:
             raise DataError("--output: name the picture, where it shows several runs")

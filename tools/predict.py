@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Say what is on images: the most probable classes of each.
 
     python tools/predict.py runs/quickstart data/digits/test                 # folders, recursively
@@ -5,8 +6,7 @@
     python tools/predict.py runs/dynamixer_s photos --csv predictions.csv --embeddings photos.npz
 
 WordNet ids are shown with WordNet's words. What is no readable image is named, and the rest is
-done. Exit codes: 0 done; 2 an image could not be read, or the model or the arguments cannot be
-used; 73 an output exists; 74 reading or writing failed; 75 interrupted; 1 anything else.
+done; the exit code is 2 then. --json prints an object a line.
 """
 
 import argparse
@@ -20,12 +20,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.images.names import is_image_name
+from pipeline.words import counted
 from tools.cli import exits
+from tools.cli.computing_options import add_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.numbers import positive
-from tools.cli.output_files import add_force_option, check_output
+from tools.cli.output_files import add_force_option, add_json_option, check_output
+from tools.cli.progress import ImageProgress, importing
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.predict_images import Answer
@@ -46,18 +50,15 @@ def _work(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     add_model_options(parser)
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="images, folders of them, globs, or URLs"
     )
     parser.add_argument(
-        "--top", type=positive, default=5, metavar="K", help="classes that are told"
+        "--top", type=positive, default=5, metavar="K", help="classes that are told; default: 5"
     )
-    parser.add_argument("--batch-size", type=positive, default=32, help="images at once")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
+    add_computing_options(parser, batch_size=32)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions as CSV")
     parser.add_argument(
         "--embeddings",
@@ -65,9 +66,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE.npz",
         help="write what the classifier sees: embeddings (N, D), and images (N,) their names",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+    add_json_option(parser)
     add_force_option(parser)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _places(words: Sequence[str]) -> Iterator[str]:
@@ -100,8 +101,9 @@ def _images_below(folder: Path) -> list[str]:
 def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained import predict_images
-        from tools.trained.load import load
+        with importing():
+            from tools.trained import predict_images
+            from tools.trained.load import load
 
         model = load(choice)
     answers: list[Answer] = []
@@ -113,22 +115,31 @@ def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespa
         device=arguments.device,
         wants_embeddings=arguments.embeddings is not None,
     )
-    for answer in stream:
-        answers.append(answer)
-        if arguments.json:
-            print(json.dumps(answer.as_json()), flush=True)
-        elif not answer.error:
-            print(_in_words(answer), flush=True)
-        if answer.error:
-            print(f"{answer.image}: {answer.error}", file=sys.stderr)
+    # On a terminal the answers themselves show how far it is.
+    with ImageProgress("predict", len(places), shown=not sys.stdout.isatty()) as progress:
+        for answer in stream:
+            answers.append(answer)
+            progress.advance(1)
+            _tell(answer, as_json=arguments.json)
     for line in predict_images.write_files(
         answers, csv=arguments.csv, embeddings=arguments.embeddings
     ):
         print(line, file=sys.stderr)
     bad = sum(bool(answer.error) for answer in answers)
     if bad:
-        print(f"error: {bad} of {len(answers)} images could not be read", file=sys.stderr)
+        print(
+            f"error: {bad} of {counted(len(answers), 'image')} could not be read", file=sys.stderr
+        )
     return exits.BAD_INPUT if bad else exits.COMPLETE
+
+
+def _tell(answer: "Answer", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(answer.as_json()), flush=True)
+    elif not answer.error:
+        print(_in_words(answer), flush=True)
+    if answer.error:
+        print(f"{answer.image}: {answer.error}", file=sys.stderr)
 
 
 def _in_words(answer: "Answer") -> str:

@@ -1,12 +1,12 @@
+# PYTHON_ARGCOMPLETE_OK
 """Say in a few lines how a run went, or how far it is, where its files are, and what comes next.
 
     python tools/report_run.py runs/quickstart
     python tools/report_run.py runs/quickstart --json
 
-Exit codes: 0 told, also of a run that is not complete; 2 there is no such run.
+A run that is not complete is told, too, as far as it is.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -14,9 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import command_line
 from pipeline.errors import DataError
 from pipeline.words import counted
 from tools.cli import exits
+from tools.cli.output_files import add_json_option
 from trainer.record.data_wait import waiting_in_words
 from trainer.record.run_folder import next_commands
 
@@ -25,12 +27,10 @@ Row = dict[str, str | int | float | None]
 
 def main(argv: list[str] | None = None) -> int:
     """Print the report; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--json", action="store_true", help="print the state as JSON, for scripts")
-    arguments = parser.parse_args(argv)
+    add_json_option(parser)
+    arguments = command_line.parse(parser, argv)
     run: Path = arguments.run
     try:
         state = read_state(run)

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Measure a model on images: every image once, on one GPU, many, or the CPU.
 
     python tools/validate.py runs/dynamixer_s                       # on the run's own data
@@ -7,9 +8,7 @@
 
 Data is what training reads: class folders, shards, FFCV files, URLs of shards. Classes are matched
 by their names; where the data has fewer than the model, these alone compete, as is the custom for
-ImageNet-A and -R (--all-classes: all compete). Exit codes: 0 done; 2 the model, the data or the
-arguments cannot be used; 73 an output exists; 74 reading or writing failed; 75 interrupted; 1
-anything else.
+ImageNet-A and -R (--all-classes: all compete).
 """
 
 import argparse
@@ -22,11 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import command_line
 from pipeline.errors import DataError
+from pipeline.words import counted
 from tools.cli import exits
+from tools.cli.computing_options import add_computing_options, add_data_computing_options
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
-from tools.cli.numbers import positive
-from tools.cli.output_files import add_force_option, check_output
+from tools.cli.output_files import add_force_option, add_json_option, check_output
+from tools.cli.progress import importing
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.load import TrainedModel
@@ -54,14 +56,14 @@ def _work(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.new_parser(__doc__)
     add_model_options(parser)
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="FOLDER", help="default: the data of the run")
-    data.add_argument("--split", default="val", help="folder in it that is measured; default: val")
-    data.add_argument("--crop-pct", type=float, help="share of the resized image that is used")
+    data.add_argument("--split", default="val", metavar="NAME", help="folder in it; default: val")
+    data.add_argument(
+        "--crop-pct", type=float, metavar="SHARE", help="share of the resized image that is used"
+    )
     data.add_argument(
         "--crop-mode",
         choices=("center", "squash", "border"),
@@ -70,16 +72,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     data.add_argument("--class-map", type=Path, metavar="CSV", help="wnid,index: name and output")
     data.add_argument("--all-classes", action="store_true", help="all of the model's compete")
     data.add_argument("--real-labels", type=Path, metavar="JSON", help="ImageNet ReaL's real.json")
-    data.add_argument(
-        "--loader",
-        choices=("auto", "host", "dali", "reference"),
-        default="auto",
-        help="as data.loader",
-    )
     work = parser.add_argument_group("computing")
-    work.add_argument("--batch-size", type=positive, default=64, help="images of a rank at once")
-    work.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
-    work.add_argument("--amp", choices=("bf16", "fp16"), help="autocast; default: float32")
+    add_computing_options(work, batch_size=64)
+    add_data_computing_options(work)
     work.add_argument("--tta", choices=("flip",), help="average with the mirror image")
     output = parser.add_argument_group("output")
     output.add_argument("--results-file", type=Path, metavar="CSV", help="a line in timm's columns")
@@ -89,9 +84,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     output.add_argument(
         "--predictions", type=Path, metavar="FILE", help="top-5 of each image; .csv or .parquet"
     )
-    output.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
+    add_json_option(output)
     add_force_option(output)
-    return parser.parse_args(argv)
+    return command_line.parse(parser, argv)
 
 
 def _checked(arguments: argparse.Namespace) -> ModelChoice:
@@ -129,7 +124,8 @@ def _exists(path: Path) -> bool:
 def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
     with redirect_stdout(sys.stderr):  # libraries speak there, too
-        from tools.trained import measure
+        with importing():
+            from tools.trained import measure
 
         result = measure.measure(choice, arguments)
     if result is None:  # another rank speaks
@@ -150,7 +146,8 @@ def _in_words(model: "TrainedModel", measured: "Measured") -> Sequence[str]:
     lines = [
         f"{model.origin}{kinds[model.kind]}: {model.description.name},"
         f" {model.num_parameters:,} parameters",
-        f"{measured.data}: {scores.count:,} images of {len(classes.names):,} classes,"
+        f"{measured.data}: {counted(scores.count, 'image')} of"
+        f" {counted(len(classes.names), 'class', 'classes')},"
         f" {spec.size} px, crop {spec.crop_pct:g}, {spec.crop_mode}, {spec.interpolation}"
         f"{competing if classes.is_restricted else ''}",
         f"top-1 {scores.top1:.2f} % ({scores.top1_count:,} of {scores.count:,}),"
@@ -161,7 +158,8 @@ def _in_words(model: "TrainedModel", measured: "Measured") -> Sequence[str]:
     lines.append(f"loss {scores.loss:.4f}, calibration error {scores.ece:.2f} %")
     if real := measured.real:
         lines.append(
-            f"ReaL top-1 {real.top1:.2f} % of {real.count:,} images, top-5 {real.top5:.2f} %"
+            f"ReaL top-1 {real.top1:.2f} % of {counted(real.count, 'image')},"
+            f" top-5 {real.top5:.2f} %"
         )
     return lines
 

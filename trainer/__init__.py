@@ -1,7 +1,7 @@
 """Optimization: from batches to a checkpointed, measured model.
 
 - `recipe`, `yaml_config`: what a run is told, and how it is read and checked. `recipe_keys`: what
-  can be told. `run_config`: bookkeeping.
+  can be told, and how on a command line. `run_config`: bookkeeping.
 - `batch_plan`: how a global batch is made of what the ranks hold.
 - `input_spec`: what the pipeline has to make of images.
 - `process`: this process among all of the run, and on its machine.
@@ -10,5 +10,6 @@
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
 - `optimization`: what makes up an optimizer step. `distillation`: a teacher's share in the loss.
 - `ema`: the average of the weights. `initial_weights`: what a run starts from.
-- `record`: what a run leaves on disk. `events`: what it says of itself.
+- `record`: what a run leaves on disk. `events`: what it says of itself. `sinks`:
+  where that goes beside.
 """

@@ -156,9 +156,7 @@ def _assemble(
     meta = checkpoint.read_meta(latest) if latest else None
     step = meta.progress.step if meta else 0
     total = train.batches_per_epoch // plan.accumulation * recipe.schedule.total_epochs
-    emit, log_mark = (
-        open_log(folder, stop, stack, latest, meta, total=total) if world.is_main else _MUTE
-    )
+    emit, log_mark = open_log(recipe, folder, stop, stack, latest, meta) if world.is_main else _MUTE
     cost = model_cost(model, recipe.model.name) if world.is_main else None
     if cost is not None:
         emit(

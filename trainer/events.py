@@ -11,17 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from torch.utils.tensorboard import SummaryWriter
-
 from pipeline.storage.files import write_atomically
 
 
@@ -39,14 +28,6 @@ class Step:
     images_per_s: float
     """Over all ranks, since the last event of this kind, by rank 0's clock; evaluations and saves
     do not count."""
-    images_per_s_per_gpu: float
-    """The same of one rank."""
-    mfu: float | None
-    """Model FLOPs utilization: the share of a GPU's peak that the model's products are, in 0..1;
-    None where the peak or the model's cost is not known."""
-    peak_memory_bytes: int
-    """The most that any rank has used so far in its process: of a GPU's memory what torch has
-    allocated, on a CPU the resident set."""
     data_wait_s: float
     """Seconds since the last event of this kind that the slowest rank waited for data: its host,
     or on a GPU its stream, which had nothing else to do."""
@@ -54,6 +35,14 @@ class Step:
     """The slowest rank."""
     grad_norm: float | None
     """Before clipping; None where the engine skipped the step."""
+    images_per_s_per_gpu: float | None = None
+    """`images_per_s` of one rank."""
+    mfu: float | None = None
+    """Model FLOPs utilization: the share of a GPU's peak that the model's products are, in 0..1;
+    None where the peak or the model's cost is not known."""
+    peak_memory_bytes: int | None = None
+    """The most that any rank has used so far in its process: of a GPU's memory what torch has
+    allocated, on a CPU the resident set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +88,8 @@ class Started:
     step: int
     """Steps done before."""
     total_steps: int
+    epochs: int
+    """Of the whole run."""
     batch: int
     """Images of a step, over all ranks."""
     num_classes: int
@@ -211,104 +202,3 @@ def _parse(line: bytes) -> dict[str, str | int] | None:
         return json.loads(line)
     except ValueError:  # torn by a kill
         return None
-
-
-class TensorBoard:
-    """Scalars over the step; `purge_step` hides what a resumed run does again."""
-
-    def __init__(self, folder: Path, *, resume_step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
-
-    def __call__(self, event: Event) -> None:
-        """Write the numbers of `event`."""
-        if isinstance(event, Step):
-            for name in (
-                *("loss", "lr", "images_per_s", "images_per_s_per_gpu", "mfu"),
-                *("peak_memory_bytes", "data_wait_s", "grad_norm"),
-            ):
-                value = getattr(event, name)
-                if value is not None:
-                    self._writer.add_scalar(f"train/{name}", value, event.step)
-        elif isinstance(event, Evaluated):
-            group = "eval_ema" if event.ema else "eval"
-            self._writer.add_scalar(f"{group}/top1", event.top1, event.step)
-            self._writer.add_scalar(f"{group}/top5", event.top5, event.step)
-            if event.loss is not None:
-                self._writer.add_scalar(f"{group}/loss", event.loss, event.step)
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
-
-
-class ConsoleProgress:
-    """A progress bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, *, total_steps: int, done_steps: int) -> None:
-        self._console = Console(highlight=False)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._total = total_steps
-        self._num_classes = 0
-        if self._console.is_terminal:
-            columns = (
-                TextColumn("[bold]train"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=self._console)
-            self._task = self._bar.add_task("", total=total_steps, completed=done_steps)
-            self._bar.start()
-
-    def __call__(self, event: Event) -> None:
-        """Show `event`."""
-        if isinstance(event, Step):
-            self._show_step(event)
-        elif isinstance(event, Evaluated):
-            weights = "EMA weights" if event.ema else "weights"
-            loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
-            # Of a few classes, five are nearly all.
-            top5 = f" top-5 {event.top5:.2f} %," if self._num_classes >= MIN_CLASSES_TOP5 else ""
-            self._say(
-                f"epoch {event.epoch}: top-1 {event.top1:.2f} %,{top5}"
-                f" loss {loss} on {event.count} images ({weights})"
-            )
-        elif isinstance(event, Note):
-            self._say(event.text)
-        elif isinstance(event, Started):
-            self._num_classes = event.num_classes
-            for line in event.lines:
-                self._say(line)
-            if event.compile != "none":
-                self._say_compiling()
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
-
-    def _say_compiling(self) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description="compiling ...")
-        else:
-            self._say("compiling ... (the first step takes minutes)")
-
-    def _show_step(self, event: Step) -> None:
-        loss = "not finite" if event.loss is None else f"{event.loss:.4f}"
-        mfu = "unknown" if event.mfu is None else f"{100 * event.mfu:.1f} %"
-        text = (
-            f"loss {loss}  {event.images_per_s:,.0f} images/s"
-            f" ({event.images_per_s_per_gpu:,.0f} a rank, MFU {mfu})"
-            f"  peak memory {event.peak_memory_bytes / 1e9:.2f} GB"
-            f"  data wait {event.data_wait_s:.2f} s (rank {event.data_wait_rank})"
-        )
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=event.step, description=text)
-        else:
-            self._say(f"step {event.step}/{self._total}  epoch {event.epoch}  {text}")
-
-    def close(self) -> None:
-        """Give the terminal back."""
-        if self._bar is not None:
-            self._bar.stop()

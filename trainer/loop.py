@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pipeline.batch import Batch
+from pipeline.words import counted
 from trainer.ema import Ema
 from trainer.engine import Engine
 from trainer.evaluation import Evaluator
@@ -200,7 +201,8 @@ class Trainer:
         count = torch.tensor([self._job.train.replaced], device=self._engine.device)
         dist.all_reduce(count)
         if count.item():
-            text = f"{count.item()} unreadable training images replaced so far by gray ones"
+            images = counted(int(count.item()), "unreadable training image")
+            text = f"{images} replaced so far by gray ones"
             self._job.emit(Note(step=self.progress.step, text=text))
 
     def _evaluate(self) -> bool:

@@ -1,18 +1,22 @@
 """What a recipe can say: each key with its type, default and meaning, from the dataclasses.
 
 The meaning is the string below a field, which only the source has; so nothing is written twice.
-`launch.py --explain`, docs/recipe_keys.md and the JSON schema for editors are made of it.
+`launch.py --explain`, docs/recipe_keys.md, the JSON schema for editors, and what TAB offers on a
+command line, are made of it.
 """
 
+import argparse
 import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import textwrap
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer import yaml_config
 from trainer.recipe import Recipe
@@ -52,6 +56,46 @@ def explain(path: str) -> str:
         hint = f"did you mean {' or '.join(near)}?" if near else "--explain alone lists all"
         raise ValueError(f"--explain: there is no key {path!r}; {hint}")
     return "\n".join(_in_words(key) for key in chosen)
+
+
+def add_config_option(place: argparse._ActionsContainer, *, required: bool) -> None:
+    """Add --config."""
+    option = place.add_argument(
+        "--config", type=Path, required=required, metavar="FILE", help="recipe, a YAML file"
+    )
+    # argcomplete looks for the attribute, which argparse does not declare.
+    option.completer = complete_config  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def add_overrides(place: argparse._ActionsContainer) -> None:
+    """Add `key.path=value ...`."""
+    option = place.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key.path=value",
+        help="instead of what the recipe says (docs/recipe_keys.md)",
+    )
+    option.completer = complete_override  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def complete_config(prefix: str, **_: object) -> list[str]:
+    """Recipes, and folders of them, whose paths begin with `prefix`."""
+    folder = prefix.rpartition("/")[0]
+    found = sorted(Path(folder or ".").glob("*")) if not folder or Path(folder).is_dir() else []
+    paths = [f"{path}/" if path.is_dir() else str(path) for path in found]
+    return [path for path in paths if path.endswith(("/", ".yaml", ".yml"))]
+
+
+def complete_override(prefix: str, **_: object) -> list[str]:
+    """`key=` for keys that begin with `prefix`; `key=value` once it has a key with choices."""
+    name, has_key, _value = prefix.partition("=")
+    if not has_key:
+        return [f"{key.path}=" for key in recipe_keys() if key.path.startswith(name)]
+    types = [key.type for key in recipe_keys() if key.path == name]
+    if not types:
+        return []
+    choices = ["true", "false"] if types[0] == "bool" else re.findall(r"`(\S+?)`", types[0])
+    return [f"{name}={choice}" for choice in choices]
 
 
 def as_markdown() -> str:

@@ -43,6 +43,11 @@ class RunConfig:
     goes on. 0: no limit."""
     patience: int = 0
     """Evaluations in a row without a better top-1 after which the run is complete; 0: never."""
+    sinks: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where curves go, beside the run's own files: `tensorboard` (a folder of the run), `wandb`
+    (with WANDB_MODE=offline: a folder of the run, too), `trackio` (a database of this machine)."""
+    project: str = "millstream"
+    """Under which W&B and trackio list the run."""
     stop_signals: tuple[str, ...] = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
     """Signals upon which the run saves and stops."""
     stop_exit_code: int = 75
@@ -64,6 +69,19 @@ class RunConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        self._check_sinks()
+        self._check_stop()
+
+    def _check_sinks(self) -> None:
+        if len(set(self.sinks)) < len(self.sinks):
+            raise ValueError(f"sinks must name each once, got {', '.join(self.sinks)}")
+        if self.project != "millstream" and not {"wandb", "trackio"} & set(self.sinks):
+            raise ValueError(
+                f"project {self.project!r} has no effect without wandb or trackio in sinks; leave"
+                " it out, or add one of them"
+            )
+
+    def _check_stop(self) -> None:
         for name in self.stop_signals:
             if name not in STOP_SIGNALS:
                 raise ValueError(

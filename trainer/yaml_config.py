@@ -73,8 +73,12 @@ def from_tree(cls: type[Config], tree: Tree, *, where: str) -> Config:
 
 def dump(config: object) -> str:
     """The configuration as YAML that `load` reads back to an equal value."""
-    tree = TypeAdapter(type(config)).dump_python(config, mode="json")
-    return yaml.safe_dump(tree, sort_keys=False)
+    return yaml.safe_dump(plain(config), sort_keys=False)
+
+
+def plain(config: object) -> Tree:
+    """The configuration as values that YAML and JSON know."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
 def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:

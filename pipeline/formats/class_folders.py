@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline.errors import DataError, Problem
 from pipeline.formats.scan import Scan, TextColumn
 from pipeline.images.names import is_image_name, sample_key
+from pipeline.words import counted
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     if names:
         return tuple(names)
     loose = sum(is_image_name(p.name) for p in root.iterdir())
-    found = f"{loose} images lie in it directly" if loose else "it has no sub-folders"
+    found = f"it has {counted(loose, 'loose image')}" if loose else "it has no sub-folders"
     raise DataError(
         f"{root}: no class folders: {found}; put the images of each class into a folder of its own"
     )

@@ -76,6 +76,9 @@ class Scan:
         stamps: (N,) int64, changes when the file changes (its modification time).
         problems: what cannot be used; these files have no entry.
         ignored: files that are no images by name -> how many, by extension or name.
+        blocks: (N,) which of the pieces, from 0, that the reader decodes as a whole has the entry;
+            None: any entry is as near as any other.
+        has_exact_sizes: whether `sizes` are more than estimates.
     """
 
     classes: tuple[str, ...]
@@ -87,6 +90,8 @@ class Scan:
     reader: ByteReader
     problems: tuple[Problem, ...] = ()
     ignored: dict[str, int] = field(default_factory=dict)
+    blocks: NDArray[np.int64] | None = None
+    has_exact_sizes: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,6 +10,7 @@ from pipeline.batch import BadSample
 from pipeline.config import DataConfig
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
+from pipeline.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class BadImages:
             self._samples.add(sample)
         if len(self._samples) > (limit := self._data.max_bad_samples):
             raise DataError(
-                f"{len(self._samples)} images cannot be read, such as"
+                f"{counted(len(self._samples), 'image')} cannot be read, such as"
                 f" {self._named(min(self._samples))}; data.max_bad_samples allows {limit} to be"
                 " replaced. See whether the storage works, or repair the data"
                 " (tools/check_data.py names what is wrong)"

@@ -35,6 +35,7 @@ from pipeline.order import (
     repeated,
     sample_of,
 )
+from pipeline.words import counted
 
 _READ_AHEAD = 4
 """Batches being read, each by a thread of its own, so that slow storage has requests queued."""
@@ -139,9 +140,10 @@ class EncodedBatches:
         )
         if training and self.batches_per_epoch == 0:
             raise ValueError(
-                f"the training set has {len(source)} images, fewer than one optimizer step takes:"
-                f" {placement.world_size} ranks x {batch_size} images x {accumulation}"
-                " accumulated batches; make the batch smaller"
+                f"the training set has {counted(len(source), 'image')}, fewer than one optimizer"
+                " step takes:"
+                f" {counted(placement.world_size, 'rank')} x {batch_size} per_gpu x {accumulation}"
+                " accumulated; make the batch smaller"
             )
         self._augment = augment
         self._spec = spec

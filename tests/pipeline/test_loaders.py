@@ -689,5 +689,5 @@ def test_closing_ends_all_threads(whole_folder, any_data, build):
 
 
 def test_a_training_set_smaller_than_a_step_is_refused(source, data, build):
-    with pytest.raises(ValueError, match=r"27 images, fewer .* 2 ranks x 7 images x 2"):
+    with pytest.raises(ValueError, match=r"27 images, fewer .* 2 ranks x 7 per_gpu x 2"):
         build(source, data, world=(0, 2), batch_size=7, accumulation=2)

@@ -119,7 +119,7 @@ def test_missing_folder_is_named(tmp_path):
 
 def test_folder_without_class_folders_says_what_it_holds(tmp_path):
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match="no class folders: 1 images lie in it directly"):
+    with pytest.raises(DataError, match="no class folders: it has 1 loose image;"):
         open_source(tmp_path)
 
 

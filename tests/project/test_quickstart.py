@@ -64,7 +64,7 @@ def test_it_leaves_pictures_and_says_where(finished):
 def test_started_again_it_is_complete_at_once(finished):
     folder, _ = finished
     before = (folder / "metrics.jsonl").read_text()
-    for command in commands():
+    for command in commands()[:3]:  # what follows only reads
         subprocess.run(
             command, cwd=folder.parents[1], env=environment(), capture_output=True, check=True
         )

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tools import watch_run
+from trainer.record.exit_file import write_exit
 
 START = {"event": "start", "step": 0, "total_steps": 100, "batch": 40, "num_classes": 10}
 STEP = {"event": "step", "epoch": 1, "lr": 0.1, "images_per_s": 50.0, "data_wait_s": 0.25}
@@ -31,8 +32,8 @@ def test_a_look_tells_step_loss_accuracy_speed_wait_and_time_left(run, capsys):
     log(run, START, step(10), SCORE, step(25))
     assert watch_run.main([str(run), "--once"]) == 0
     assert capsys.readouterr().out == (  # 75 steps of 40 images at 50 a second
-        "mine: step 25/100, epoch 1, loss 1.2500, top-1 40.00 %, 50 images/s, data wait 0.2 s,"
-        " 60 s left\n"
+        "mine: step 25/100, epoch 1, loss 1.2500, lr 0.1, top-1 40.00 %, top-5 80.00 %,"
+        " best 40.00 %, 50 images/s, data wait 2.1 %, 60 s left\n"
     )
 
 
@@ -40,7 +41,7 @@ def test_a_loss_that_was_not_finite_and_a_log_of_before_are_told(run, capsys):
     log(run, step(10, loss=None))
     assert watch_run.main([str(run), "--once"]) == 0
     out = capsys.readouterr().out
-    assert "step 10, epoch 1, loss not finite, 50 images/s" in out
+    assert "step 10, epoch 1, loss not finite, lr 0.1, 50 images/s" in out
     assert "left" not in out
 
 
@@ -70,6 +71,35 @@ def test_it_follows_a_run_to_its_end_with_a_line_for_each_change(run, capsys, mo
         "mine: step 25/100",
         "mine: complete",
     ]
+
+
+def test_programs_get_an_object_a_line(run, capsys):
+    log(run, START, step(10), SCORE, step(25))
+    assert watch_run.main([str(run), "--json", "--once"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert (state["step"], state["total_steps"], state["top1"]) == (25, 100, 40.0)
+    assert state["seconds_left"] == 60.0
+    assert state["data_wait_share"] == pytest.approx(0.25 / (15 * 40 / 50))
+
+
+def test_use_of_the_machine_is_told_where_the_log_has_it(run, capsys):
+    log(run, START, {**step(10), "mfu": 0.412, "peak_memory_bytes": 12_340_000_000})
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "data wait 3.1 %, MFU 41.2 %, memory 12.34 GB, 72 s left" in capsys.readouterr().out
+
+
+def test_how_a_run_ended_is_told_until_a_process_goes_on(run, capsys):
+    log(run, START, step(10))
+    write_exit(run, code=75, text="stopped", rank=0)
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "mine: ended with 75: stopped, step 10/100" in capsys.readouterr().out
+
+
+def test_the_speed_is_that_of_the_last_steps_and_a_restart_forgets_nothing(run, capsys):
+    slow = {**step(10), "images_per_s": 10.0}
+    log(run, START, slow, {**START, "step": 10}, *(step(n) for n in range(20, 80, 5)))
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "20 s left" in capsys.readouterr().out  # 25 steps of 40 images at 50 a second
 
 
 def test_a_run_that_is_not_there_is_told(run, capsys):

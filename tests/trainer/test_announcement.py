@@ -7,9 +7,10 @@ import torch
 
 from models.build import build_model
 from models.cost import Cost, model_cost
-from trainer.events import ConsoleProgress, Evaluated, Started
+from trainer.events import Evaluated, Started
 from trainer.record.announcement import LARGE_AREA, closing_words, size_warnings
 from trainer.record.meta import RunProgress, Tally
+from trainer.sinks.console import ConsoleProgress
 
 
 def evaluated(*, ema: bool = False) -> Evaluated:
@@ -18,7 +19,7 @@ def evaluated(*, ema: bool = False) -> Evaluated:
 
 def started(num_classes: int, compile_: str = "none") -> Started:
     settings = {"num_classes": num_classes, "compile": compile_}
-    return Started(step=0, total_steps=7, batch=8, lines=("go",), **settings)
+    return Started(step=0, total_steps=7, epochs=1, batch=8, lines=("go",), **settings)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_top_5_of_fewer_than_ten_classes_is_left_out(capsys, num_classes, is_sai
         evaluated(), RunProgress(), Tally(), num_classes=num_classes, folder=Path("runs/a")
     )
     assert ("top-5" in text) == is_said
-    console = ConsoleProgress(total_steps=7, done_steps=0)
+    console = ConsoleProgress("mine")
     console(started(num_classes))
     console(evaluated())
     assert ("top-5" in capsys.readouterr().out) == is_said
@@ -70,7 +71,7 @@ def test_top_5_of_fewer_than_ten_classes_is_left_out(capsys, num_classes, is_sai
 
 @pytest.mark.parametrize(("compile_", "is_said"), [("none", False), ("blocks", True)])
 def test_compiling_is_said_while_it_is(capsys, compile_, is_said):
-    ConsoleProgress(total_steps=7, done_steps=0)(started(10, compile_))
+    ConsoleProgress("mine")(started(10, compile_))
     assert ("compiling ..." in capsys.readouterr().out) == is_said
 
 

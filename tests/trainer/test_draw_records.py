@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from pipeline.augment.batches import BatchTransform
 from pipeline.formats.open import open_source
 from tools import preview_batches
+from tools.preview import drawn
 from trainer import yaml_config
 from trainer.recipe import Recipe
 
@@ -64,7 +65,7 @@ def test_the_dump_alone_makes_the_same_pixels(config, image_folder, tmp_path, lo
     records = dump(config, tmp_path / "out", "--samples", "0:62", f"data.loader={loader}")
     assert [record["sample"] for record in records] == list(range(62))
     assert sum(len(record["ops"]) for record in records) > 30
-    run, _ = preview_batches.drawn_run(yaml_config.load(Recipe, config, []))
+    run, _ = drawn.drawn_run(yaml_config.load(Recipe, config, []))
     fill = tuple(min(255, round(255 * value)) for value in run.spec.mean)
     for record in records:
         if any(op["name"].startswith("Posterize") and op["arg"] < 1 for op in record["ops"]):
@@ -84,9 +85,9 @@ def test_numbers_do_not_depend_on_what_else_is_asked_for(config, tmp_path):
 def test_what_is_said_of_mixing_and_erasing_is_what_the_transform_does(config, tmp_path, mode):
     override = f"augment.mix_mode={mode}"
     recipe = yaml_config.load(Recipe, config, [override])
-    run, num_classes = preview_batches.drawn_run(recipe)
+    run, num_classes = drawn.drawn_run(recipe)
     draws = run.order(EPOCH)[6:12]
-    (batch,) = preview_batches.loaded(run, draws, EPOCH, at_once=6)
+    (batch,) = drawn.loaded(run, draws, EPOCH, at_once=6)
     transform = BatchTransform(run.augment, spec=run.spec, num_classes=num_classes, seed=run.seed)
     images, targets = transform.train(batch, EPOCH)
     labels = open_source(tmp_path / run.data.root / "train").labels

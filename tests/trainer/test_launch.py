@@ -74,7 +74,7 @@ def _free_port() -> str:
 
 def environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "WANDB_MODE": "offline"}
 
 
 def run(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
@@ -334,12 +334,15 @@ def test_a_step_is_saved_once_and_the_log_says_each_save_once(undisturbed):
 
 
 def test_max_steps_ends_a_run_that_goes_on_without_it_bit_for_bit(undisturbed, command, tmp_path):
-    assert run(command(tmp_path, "run.max_steps=5")).returncode == 0
+    sinks = "run.sinks=[tensorboard,wandb]"
+    assert run(command(tmp_path, "run.max_steps=5", sinks)).returncode == 0
     assert max(event["step"] for event in events(tmp_path, "step")) == 5
     assert "run.max_steps 5 reached" in str(events(tmp_path, "note")[-1]["text"])
     assert not (tmp_path / "tiny" / "summary.json").exists()
-    assert run(command(tmp_path)).returncode == 0
+    assert run(command(tmp_path, sinks)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
+    ids = {path.name.rpartition("-")[2] for path in tmp_path.glob("tiny/wandb/offline-run-*")}
+    assert ids == {json.loads((tmp_path / "tiny" / "wandb.json").read_text())["id"]}
 
 
 def test_another_recipe_in_the_same_folder_is_refused(undisturbed, command):
@@ -412,7 +415,7 @@ def test_images_of_a_shard_that_is_cut_off_are_replaced_and_listed(command, shar
         assert line["file"].startswith(str(shards / "train"))
         assert "has been cut off" in line["reason"]
     notes = [str(event["text"]) for event in events(runs, "note")]
-    assert any("unreadable training images replaced" in note for note in notes)
+    assert any("unreadable training image" in note for note in notes)
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_path):

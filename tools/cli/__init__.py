@@ -1,8 +1,10 @@
 """What the tools' command lines share.
 
 - `source_options`, `output_options`: what is read, what is written. `model_options`: MODEL.
-- `output_files`: what a tool writes is what its suffix says, and replaces nothing unasked.
+  `computing_options`: how many images at once, where.
+- `output_files`: what a tool writes is what its suffix says, and replaces nothing unasked; or it is
+  `--json`.
 - `part_options`: shares of an output. `numbers`: what options take.
-- `exits`: exit codes, and what goes wrong turned into one of them and into words.
+- `exits`: what goes wrong, turned into words and an exit code.
 - `progress`: how far a long job is, and its interruption.
 """

@@ -1,20 +1,16 @@
-"""Exit codes of the tools, and what goes wrong turned into one of them and into words."""
+"""What goes wrong in a tool, turned into words and an exit code of `pipeline.exit_codes`."""
 
 import sys
 from collections.abc import Callable
 
 from pipeline.errors import OutputError, StorageError, WorkerError
+from pipeline.exit_codes import BAD_INPUT as BAD_INPUT
+from pipeline.exit_codes import COMPLETE as COMPLETE
+from pipeline.exit_codes import FAILED as FAILED
+from pipeline.exit_codes import INTERRUPTED as INTERRUPTED
+from pipeline.exit_codes import IO as IO
+from pipeline.exit_codes import OUTPUT as OUTPUT
 from tools.cli.progress import interruptible
-
-COMPLETE = 0
-FAILED = 1
-BAD_INPUT = 2
-"""The arguments, or the data, cannot be used; of a check: damage was found."""
-OUTPUT = 73
-"""The output is in use, or holds something else."""
-IO = 74
-"""Reading or writing failed, such as a full disk."""
-INTERRUPTED = 75
 
 TOLD = (OutputError, WorkerError, ValueError, StorageError, OSError, KeyboardInterrupt)
 """What users are told without a traceback; anything else is our own mistake."""

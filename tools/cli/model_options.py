@@ -21,6 +21,8 @@ MODEL_HELP = (
     " what it is), or a name of timm's, with the weights that timm has for it"
 )
 
+VARIANT_HELP = "the variant that the file is of, by its name or its authors'"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
@@ -46,7 +48,7 @@ class ModelChoice:
 def add_model_options(parser: argparse.ArgumentParser, *, sizes: bool = True) -> None:
     """Add MODEL and what says which of its weights are meant."""
     parser.add_argument("weights", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--model", metavar="NAME", help="the variant that the file is of")
+    parser.add_argument("--model", metavar="NAME", help=VARIANT_HELP)
     parser.add_argument("--raw", action="store_true", help="the weights, not their EMA")
     parser.add_argument("--best", action="store_true", help="of a run: the best, not the newest")
     if sizes:

@@ -1,4 +1,4 @@
-"""Files that a tool writes: their suffix says what they are, and none is overwritten unasked."""
+"""What a tool leaves: files, whose suffix says what they are, none overwritten unasked; or JSON."""
 
 import argparse
 import os
@@ -12,6 +12,13 @@ from pipeline.storage.files import finish_part, part_path
 def add_force_option(parser: argparse._ActionsContainer) -> None:
     """Add --force."""
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+
+
+def add_json_option(parser: argparse._ActionsContainer) -> None:
+    """Add --json."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON, for other programs"
+    )
 
 
 def check_output(path: Path, *, suffixes: Sequence[str], force: bool) -> None:

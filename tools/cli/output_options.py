@@ -87,6 +87,17 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers_option(parser: argparse.ArgumentParser) -> None:
+    """Add --workers."""
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="processes; default: one for each core",
+    )
+
+
 def plan_config(arguments: argparse.Namespace) -> PlanConfig:
     """Return how samples are laid out."""
     if arguments.shard_samples:

@@ -27,6 +27,16 @@ def busy(what: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Say on a terminal why nothing happens for some seconds: torch and its like are imported."""
+    if sys.stderr.isatty():
+        with Console(file=sys.stderr).status("importing torch"):
+            yield
+    else:
+        yield
+
+
 class ImageProgress:
     """Progress over some images; a context manager.
 

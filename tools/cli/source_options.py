@@ -25,8 +25,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         "source",
         type=folder_or_url,
         help="folder that holds train/ and val/, or ImageNet as Kaggle or image-net.org have it, or"
-        " CIFAR's archive, or train.csv and val.csv, or shards or .beton files; or the URL (s3://,"
-        " gs://, https://) of a folder that holds train/ and val/",
+        " CIFAR's archive, or train.csv and val.csv, or Hugging Face's Parquet files, or shards or"
+        " .beton files; or the URL (s3://, gs://, https://) of a folder with train/ and val/",
     )
     add_reading_options(parser)
 
@@ -44,7 +44,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         metavar="FILE",
-        help="names of the classes, a line each, for lists and .beton files with numbers only",
+        help="names of classes, a line each, for data that has only numbers, or for other names",
     )
     validation = parser.add_mutually_exclusive_group()
     validation.add_argument(

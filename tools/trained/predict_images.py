@@ -21,6 +21,7 @@ from pipeline.errors import StorageError
 from pipeline.loaders.pil_images import PIL_ERRORS
 from pipeline.loaders.reference_loader import evaluation_crop
 from pipeline.storage.remote import RemoteFolder
+from pipeline.words import counted
 from tools.cli.output_files import write_file
 from tools.trained.load import TrainedModel
 from tools.trained.reports import write_table
@@ -163,7 +164,7 @@ def write_files(
             "images": np.array([answer.image for answer in good]),
         }
         write_file(embeddings, lambda draft: np.savez(draft, **content))
-        yield f"{embeddings}: embeddings of {len(good)} images"
+        yield f"{embeddings}: embeddings of {counted(len(good), 'image')}"
 
 
 def _write_csv(path: Path, answers: Sequence[Answer]) -> None:

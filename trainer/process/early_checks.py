@@ -6,6 +6,7 @@ Only what is certain is refused here; the rest is found when the parts are made.
 import difflib
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.formats.open import check_split
@@ -16,15 +17,34 @@ _OURS = Path(__file__).parents[2] / "models"
 
 
 def check_names(recipe: Recipe) -> None:
-    """See that the recipe's model and data can exist.
+    """See that the recipe's model, data and libraries can exist.
 
     Raises:
-        ValueError: if the model's name is nowhere in the sources of models.
+        ValueError: if the model's name is nowhere in the sources of models, or a library is not
+            there that the recipe needs.
         DataError: if there is no data.
     """
     _check_model(recipe.model.name)
+    check_extras(recipe.run.sinks)
     for split in ("train", "val"):
         check_split(recipe.data, split)
+
+
+def check_extras(sinks: Sequence[str]) -> None:
+    """See that the libraries of sinks are there, without importing them.
+
+    Args:
+        sinks: `run.sinks`; each has the name of its library and of our extra.
+
+    Raises:
+        ValueError: if one is not installed.
+    """
+    for name in sinks:
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(
+                f"run.sinks: {name} is not installed: pip install 'millstream[{name}]', or leave it"
+                " out"
+            )
 
 
 def _check_model(name: str) -> None:

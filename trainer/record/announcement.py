@@ -60,6 +60,7 @@ def started(
     return Started(
         step=step,
         total_steps=total,
+        epochs=epochs,
         batch=recipe.batch.global_size,
         num_classes=len(train.classes),
         compile=recipe.run.compile,

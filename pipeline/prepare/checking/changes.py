@@ -30,7 +30,8 @@ def changes_of_source(scan: Scan, index: Index, manifest: Manifest) -> Iterator[
     columns = [index.table.column(name).to_pylist() for name in names]
     stored = {key: (label, size) for key, label, size in zip(*columns, strict=True)}
     left_out = {item["where"] for item in manifest["left_out"]}
-    has_sizes = not manifest["options"].get("codec")  # else those of images that were made anew
+    # Else they are estimates, or those of images that were made anew.
+    has_sizes = scan.has_exact_sizes and not manifest["options"].get("codec")
     labels, sizes = scan.labels.tolist(), scan.sizes.tolist()
     for entry, key in enumerate(scan.keys.to_pylist()):
         if (known := stored.pop(key, None)) is None:

@@ -47,7 +47,7 @@ class Conversion:
     @cached_property
     def plan(self) -> Plan:
         """Return which image goes where."""
-        return plan_shards(self.scan.sizes, self.plan_config)
+        return plan_shards(self.scan.sizes, self.plan_config, self.scan.blocks)
 
     def options(self) -> Options:
         """Return what determines the bytes of the shards, besides the source."""
@@ -112,6 +112,7 @@ class Conversion:
             classes=self.scan.classes,
             reader=self.scan.reader,
             config=self.writing,
+            has_exact_sizes=self.scan.has_exact_sizes,
             remote=self.remote,
         )
 

@@ -29,7 +29,7 @@ class FfcvConversion(Conversion):
         one = PlanConfig(
             order=self.plan_config.order, shard_bytes=0, shard_samples=max(1, len(self.scan))
         )
-        return plan_shards(self.scan.sizes, one)
+        return plan_shards(self.scan.sizes, one, self.scan.blocks)
 
     def name(self, shard: int) -> str:
         """Return the name of the file; there is only shard 0."""

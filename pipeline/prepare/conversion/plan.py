@@ -19,6 +19,9 @@ _SAMPLE_OVERHEAD = 5 * BLOCK
 _JSON_OVERHEAD = 2 * BLOCK
 """Its header, and its content if keys and classes have ordinary lengths."""
 
+_WINDOW_BYTES = 128_000_000
+"""Half of what `prepare.layouts.row_groups` keeps: a window and one more block fit."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanConfig:
@@ -63,18 +66,39 @@ class Plan:
         return self.order[self.starts[shard] : self.starts[shard + 1]]
 
 
-def plan_shards(sizes: NDArray[np.int64], config: PlanConfig) -> Plan:
-    """Lay out entries of `sizes` bytes."""
+def plan_shards(
+    sizes: NDArray[np.int64], config: PlanConfig, blocks: NDArray[np.int64] | None = None
+) -> Plan:
+    """Lay out entries of `sizes` bytes.
+
+    Args:
+        sizes: (N,) of the entries.
+        config: the options.
+        blocks: (N,) numbers from 0: entries with the same one are cheap to read together. Then
+            blocks are shuffled, and entries within windows of them.
+    """
     order = np.arange(len(sizes))
     if config.order == "shuffled":
         # Not numpy's shuffle: its stream may change between versions, shards must not.
-        order = np.argsort(mixed(order.astype(np.uint64)), kind="stable")
+        turns = mixed(order.astype(np.uint64))
+        windows = np.zeros(len(sizes)) if blocks is None else _windows(sizes, blocks)
+        order = np.lexsort((turns, windows))
     if config.shard_samples:
         starts = np.arange(0, len(sizes), config.shard_samples)
     else:
         ends = np.cumsum(_stored_sizes(sizes[order]))
         starts = _starts_by_bytes(ends, config.shard_bytes)
     return Plan(order, np.append(starts, len(sizes)))
+
+
+def _windows(sizes: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The window of each entry: whole blocks, in shuffled order, of `_WINDOW_BYTES` or one more."""
+    block_bytes = np.bincount(blocks, weights=sizes)
+    order = np.argsort(mixed(np.arange(len(block_bytes), dtype=np.uint64)), kind="stable")
+    before = np.cumsum(block_bytes[order]) - block_bytes[order]
+    windows = np.empty(len(block_bytes), np.int64)
+    windows[order] = before // _WINDOW_BYTES
+    return windows[blocks]
 
 
 def _starts_by_bytes(ends: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

@@ -6,5 +6,6 @@
 - `csv_list`: a list of paths and labels. `remote_folders`: class folders at a URL.
 - `splits`: validation images held out of the others, and classes left out.
 - `webdataset`: shards that others made.
+- `parquet`, `parquet_columns`, `row_groups`: Hugging Face's export.
 - `converted`: our shards or an FFCV file, as the input of another conversion.
 """

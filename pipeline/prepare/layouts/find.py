@@ -1,6 +1,6 @@
 """What lies in a source folder: which layout, which splits, and how each is listed.
 
-A layout is known by files and folders with the names that its authors gave them; nothing is read
+A layout is known by files and folders with the names that its authors gave them; no image is read
 to find out.
 """
 
@@ -18,6 +18,7 @@ from pipeline.prepare.layouts.converted import scan_ffcv, scan_remote_shards, sc
 from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
 from pipeline.prepare.layouts.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
 from pipeline.prepare.layouts.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
+from pipeline.prepare.layouts.parquet import find_parquet, is_unlabelled, scan_parquet
 from pipeline.prepare.layouts.remote_folders import scan_remote_folders
 from pipeline.prepare.layouts.webdataset import find_shards, scan_webdataset
 from pipeline.storage.remote import RemoteFolder
@@ -80,7 +81,16 @@ def find_layout(
         raise DataError(f"{source}: no such folder; expected one that holds train/ and val/")
     if lists:
         return _lists(source, lists, classes)
-    finders = (_cifar, _kaggle, _official, _listed, _converted, _webdataset, _class_folders)
+    finders = (
+        _cifar,
+        _kaggle,
+        _official,
+        _listed,
+        _converted,
+        _webdataset,
+        _parquet,
+        _class_folders,
+    )
     for find in finders:
         if layout := find(source, classes):
             return layout
@@ -90,7 +100,8 @@ def find_layout(
 _WHAT_IS_KNOWN = (
     "Known are: train/ and val/ with a folder for each class; Kaggle's ILSVRC/Data/CLS-LOC with"
     f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv that"
-    " begin with the line path,label; WebDataset shards or .beton files of train and val"
+    " begin with the line path,label; WebDataset shards, Hugging Face's train-*.parquet and"
+    " validation-*.parquet, or .beton files of train and val"
 )
 
 
@@ -178,6 +189,17 @@ def _webdataset(source: Path, classes: Sequence[str] | None) -> Layout | None:
     training = shards.get("train") or next(iter(shards.values()))
     scan = partial(scan_webdataset, source, training=training, classes=classes)
     return Layout(f"{source}, WebDataset shards", {split: partial(scan, split) for split in shards})
+
+
+def _parquet(source: Path, classes: Sequence[str] | None) -> Layout | None:
+    files = {split: find_parquet(source, split) for split in SPLITS if find_parquet(source, split)}
+    if not files:
+        return None
+    name, training = f"{source}, Parquet", files.get("train") or files["val"]
+    if "train" in files and "val" in files and is_unlabelled(files["val"][0]):
+        name += f" ({files.pop('val')[0].name} has images without classes)"
+    scan = partial(scan_parquet, source, training=training, classes=classes)
+    return Layout(name, {s: partial(scan, found) for s, found in files.items()})
 
 
 def _class_folders(source: Path, classes: Sequence[str] | None) -> Layout | None:

@@ -70,6 +70,7 @@ def select(scan: Scan, chosen: NDArray[np.bool_]) -> Scan:
         labels=scan.labels[chosen],
         sizes=scan.sizes[chosen],
         stamps=scan.stamps[chosen],
+        blocks=None if scan.blocks is None else scan.blocks[chosen],
     )
 
 

@@ -18,7 +18,9 @@ import numpy as np
 
 from pipeline.errors import DataError, OutputError, Problem, UnusableInputError
 from pipeline.formats.scan import Scan
+from pipeline.images.header import read_header
 from pipeline.images.names import member_extension, sample_key
+from pipeline.images.usable import usual_extension
 from pipeline.prepare.writers.job import Progress
 from pipeline.storage.files import PART_SUFFIX
 from pipeline.storage.locks import locked
@@ -59,7 +61,8 @@ def file_paths(scan: Scan) -> Iterator[str]:
     """Yield where each entry's file goes, relative to the folder of the split.
 
     A key is the path without the extension if it begins with its class, as make_shards names them;
-    from such a folder it becomes the same key again.
+    from such a folder it becomes the same key again. Where only the content of an image says of
+    which format it is, the extension is left out.
 
     Raises:
         DataError: if a key is not that of a file. It may come from a hostile index.
@@ -75,7 +78,8 @@ def file_paths(scan: Scan) -> Iterator[str]:
         parts = [_safe_name(part) for part in name.split("/")]
         parts = parts if has_class else [classes[label], *parts]
         extension = member_extension(scan.location(entry))
-        yield "/".join([*parts[:-1], _safe_name(f"{parts[-1]}.{extension}")])
+        last = f"{parts[-1]}.{extension}" if extension else parts[-1]
+        yield "/".join([*parts[:-1], _safe_name(last)])
 
 
 def _safe_name(name: str) -> str:
@@ -94,6 +98,9 @@ def _check_distinct(paths: Iterator[str]) -> None:
 
 def _write_all(scan: Scan, folder: Path, progress: Progress) -> Iterator[Problem]:
     numbers = enumerate(file_paths(scan))
+    if scan.blocks is not None:  # else each image costs as much as its whole block
+        paths = [path for _, path in numbers]
+        numbers = ((n, paths[n]) for n in np.argsort(scan.blocks, kind="stable").tolist())
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="write") as pool:
         while block := list(islice(numbers, _BLOCK)):
             for problem in pool.map(partial(_write, scan, folder), block):
@@ -107,6 +114,8 @@ def _write(scan: Scan, folder: Path, numbered: tuple[int, str]) -> Problem | Non
     location = scan.location(entry)
     try:
         data = scan.reader.read(location)
+        if not member_extension(location):
+            path = path.with_name(f"{path.name}.{usual_extension(read_header(data).format)}")
     except (OSError, ValueError) as error:
         return Problem("unreadable image", location, str(error))
     if path.exists() and path.read_bytes() == data:

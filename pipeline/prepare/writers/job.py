@@ -61,6 +61,8 @@ class ShardJob:
     config: WriteConfig
     remote: "RemoteFolder | None" = None
     """Where the shard goes when it is complete in `folder`; None: it stays."""
+    has_exact_sizes: bool = True
+    """Whether `sizes` are more than estimates."""
 
 
 class Entry(NamedTuple):
@@ -91,7 +93,7 @@ def load(job: ShardJob, entry: Entry) -> Recoded:
     data = b""
     try:
         data = job.reader.read(entry.location)
-        if len(data) != entry.size:
+        if job.has_exact_sizes and len(data) != entry.size:
             change = f"{len(data)} bytes instead of {entry.size}"
             raise UnusableImageError("changed since the scan", change)
         return prepare_image(data, entry.location, job.config.images)
