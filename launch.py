@@ -185,7 +185,7 @@ def _leave_unexpectedly(
 ) -> None:
     """`sys.excepthook`: the traceback, and the end."""
     sys.__excepthook__(kind, error, trace)
-    _leave(EXIT_FAILED)
+    _leave(FAILED)
 
 
 if __name__ == "__main__":

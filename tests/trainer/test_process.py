@@ -170,7 +170,7 @@ def test_how_a_run_stops_is_checked(changes, message):
 @pytest.mark.parametrize(
     ("ending", "code", "words"),
     [
-        ("launch._leave(launch.EXIT_BAD_INPUT)", 2, ""),
+        ("launch._leave(launch.BAD_INPUT)", 2, ""),
         ("sys.excepthook = launch._leave_unexpectedly\nraise TypeError('odd')", 1, "odd"),
     ],
     ids=["told", "unexpected"],
