@@ -16,6 +16,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from pipeline import command_line
@@ -187,5 +188,14 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _leave_unexpectedly(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """`sys.excepthook`: the traceback, and the end."""
+    sys.__excepthook__(kind, error, trace)
+    _leave(FAILED)
+
+
 if __name__ == "__main__":
+    sys.excepthook = _leave_unexpectedly
     _leave(main())

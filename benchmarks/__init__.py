@@ -4,6 +4,7 @@
 - `bench_ffcv`, `bench_write`, `write_peers`, `bench_recode`, `bench_scale`: making shards.
   `data_tables`: the tables of docs/shards.md.
 - `bench_model`, `model_timing`: models' speed. `model_speed_table`: docs/model_speed.md.
+- `engine`: the trainer beside plain PyTorch. Its tables are those of docs/engine_speed.md.
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.
 - `token_labels`: token labels from end to end on the digits.

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from models.device_peaks import peaks_of
+
 
 @dataclass(frozen=True, slots=True)
 class Peak:
@@ -25,16 +27,16 @@ class Peak:
     bytes_per_s: float
 
 
-# bf16 products and memory: measured on such a machine; fp32 multiply-adds: the data sheet's 67.
-PEAKS = {"H200": Peak(790e12, 60e12, 4.3e12)}
-
-
-def peak_of(device: torch.device) -> Peak | None:
-    """The device's peak if it is known."""
+def peak_of(device: torch.device, dtype: torch.dtype) -> Peak | None:
+    """The device's peak for products of `dtype`, if it is known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for key, peak in PEAKS.items() if key in name), None)
+    peaks = peaks_of(torch.cuda.get_device_name(device))
+    if peaks is None:
+        return None
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    matmul = peaks.flops_per_s("fp32" if dtype == torch.float32 else "bf16", allow_tf32=tf32)
+    return Peak(matmul, peaks.fp32, peaks.bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,7 @@ def device_limits(name: str, mode: Mode, settings: Settings) -> dict[str, float]
     The least time takes each product at the device's peak or at the speed of reading its operands
     and writing its result once, whichever is longer, and everything else as free.
     """
-    peak = peak_of(settings.device)
+    peak = peak_of(settings.device, settings.dtype)
     if peak is None:
         return None
     arguments = {

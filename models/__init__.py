@@ -5,7 +5,8 @@
   registers its variants by `registry`. `layers`: what they are built of. `trunks`: around blocks.
   `kernels`: what of it is fused on GPUs.
 - `build`: a model by name, for an input size. `constructor`: what else it may be given. `cost`:
-  what it costs. `dealt_paths`: drop path with draws from outside.
+  what it costs. `device_peaks`: what accelerators do at most. `dealt_paths`: drop path with draws
+  from outside.
 - `weights`: weights from elsewhere, the authors' above all, and for elsewhere.
 """
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, compile_in_place, constructor_arguments
-from models.cost import model_cost
+from models.cost import Cost, model_cost
 from models.weights.description import ModelDescription
 from pipeline.augment.batches import BatchTransform
 from pipeline.batch import Loader, Placement
@@ -40,6 +40,7 @@ from trainer.optimization.model_draws import ModelDraws
 from trainer.optimization.objective import build_objective, open_token_labels
 from trainer.optimization.parameter_groups import freeze
 from trainer.process.signals import StopAgreement, StopSignal
+from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import World, host_group, on_main, share_cores
 from trainer.recipe import Recipe
@@ -165,11 +166,12 @@ def _assemble(
     step = meta.progress.step if meta else 0
     total = train.batches_per_epoch // plan.accumulation * recipe.schedule.total_epochs
     emit, log_mark = open_log(recipe, folder, stop, stack, latest, meta) if world.is_main else _MUTE
-    if world.is_main:
+    cost = model_cost(model, recipe.model.name) if world.is_main else None
+    if cost is not None:
         emit(
             announcement.started(
                 *(recipe, world, plan, sources),
-                cost=model_cost(model, recipe.model.name),
+                cost=cost,
                 size=spec.size,
                 folder=folder.path,
                 step=step,
@@ -200,6 +202,7 @@ def _assemble(
             [name for name, _ in model.named_parameters()],
             *(read.key, emit, OddStepList(folder.path, step=step) if world.is_main else None),
         ),
+        utilization=_utilization(recipe, world, cost),
         checkpoints=folder.checkpoints,
         data_fingerprint=_data_fingerprint(sources[0], labels),
         environment=_environment(recipe, world),
@@ -215,6 +218,16 @@ def _assemble(
             text = f"{draws.of_ranks} draws by rank: its masks differ from those of {meta.ranks}"
             job.emit(Note(step=step, text=f"{text} rank(s), with which the run was saved"))
     return trainer, emit
+
+
+def _utilization(recipe: Recipe, world: World, cost: Cost | None) -> Utilization:
+    one_size = recipe.augment.resolution is None
+    return Utilization(
+        world.device,
+        macs=cost.macs if cost is not None and one_size else None,
+        dtype=recipe.precision.dtype,
+        tf32=recipe.precision.allow_tf32,
+    )
 
 
 def _plan(recipe: Recipe, world: World, images: int) -> BatchPlan:

@@ -1,6 +1,6 @@
 """Exponential moving average of the weights, kept on the optimizer's own shards.
 
-One lerp for each flat float32 shard: exact under mixed precision, no communication, and
+One lerp of all flat float32 shards: exact under mixed precision, no communication, and
 1 / world_size of the memory under ZeRO.
 """
 
@@ -37,8 +37,10 @@ class Ema:
     def update(self, step: int) -> None:
         """Take the weights in that optimizer step `step`, counted from 0, has made."""
         decay = decay_at(step, self._decay, warmup=self._warmup)
-        for average, master in zip(self._average, flat_masters(self._engine), strict=True):
-            average.lerp_(master.detach(), 1 - decay)
+        masters = flat_masters(self._engine)  # hundreds at stage 0
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            self._average, masters, 1 - decay
+        )
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

@@ -63,13 +63,22 @@ def check_trainable(model: nn.Module, recipe: Recipe, device: torch.device) -> N
         )
 
 
-def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str, object]:
-    """DeepSpeed's own configuration for `recipe`. Every default that acts is written out."""
+def deepspeed_config(
+    recipe: Recipe, plan: BatchPlan, *, cuda: bool, guarded: bool
+) -> dict[str, object]:
+    """DeepSpeed's own configuration for `recipe`. Every default that acts is written out.
+
+    Args:
+        recipe: of the run.
+        plan: how the global batch is made.
+        cuda: whether there is a GPU.
+        guarded: whether `Engine` clips and skips steps itself.
+    """
     config: dict[str, object] = {
         "train_micro_batch_size_per_gpu": plan.per_gpu,
         "gradient_accumulation_steps": plan.accumulation,
-        # DeepSpeed would clip at 1.0 by default. At stage 0, `Engine.step` clips: it has the norm.
-        "gradient_clipping": recipe.optim.clip_norm if recipe.zero.stage else 0.0,
+        # DeepSpeed would clip at 1.0 by default.
+        "gradient_clipping": 0.0 if guarded else recipe.optim.clip_norm,
         "steps_per_print": 10**9,
         # Its throughput timer waits for the GPU at each micro-batch.
         "timers": {"throughput": {"enabled": False}},
@@ -81,6 +90,8 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str
             "overlap_comm": False,
             # The defaults of stage 3 allocate 2 GB however small the model is.
             "reduce_bucket_size": 50_000_000 if cuda else 5_000_000,
+            # Its norm takes three launches a weight, and three waits for the GPU a step.
+            "compute_grad_norm": recipe.zero.stage not in (1, 2) or not guarded,
         },
     }
     if recipe.precision.dtype == "bf16":
@@ -98,12 +109,14 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan, *, cuda: bool) -> dict[str
 class ZeroOptimizer(Protocol):
     """What is used of DeepSpeed's sharding optimizers (stages 1 and 2, and stage 3)."""
 
-    averaged_gradients: dict[int, list[Tensor]]
     params_in_partition: list[list[nn.Parameter]]
     fp16_groups: list[list[nn.Parameter]]
     single_partition_of_fp32_groups: list[Tensor]
     fp32_partitioned_groups_flat: list[Tensor]
     persistent_parameters: list[nn.Parameter]
+    averaged_gradients: dict[int, list[Tensor]]
+    round_robin_bit16_groups: list[list[nn.Parameter]]
+    round_robin_bit16_offsets: list[list[int]]
     loss_scaler: object
     _hp_optimizer_states_linked: bool
 
@@ -130,26 +143,37 @@ class Engine:
         stage: the ZeRO stage.
         device: of the weights.
         gradients: of the last update; None where they are known to be finite.
+        weights: the parameters that learn. Collected once: walking through the modules of a model
+            takes milliseconds, and a step would do so four times.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, plan: BatchPlan) -> None:
         check_trainable(model, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        optimizer = build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim)
+        self.stage = recipe.zero.stage
+        self._half = recipe.precision.dtype == "fp16"
+        # Fused optimizers skip a step on the device.
+        self._is_fused = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+        # Otherwise DeepSpeed decides on the host, which waits for the device at each step.
+        self._guards = self.stage == 0 or (self.stage < 3 and self._is_fused and not self._half)
+        cuda = torch.cuda.is_available()
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
-            optimizer=build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim),
-            config=deepspeed_config(recipe, plan, cuda=torch.cuda.is_available()),
+            optimizer=optimizer,
+            config=deepspeed_config(recipe, plan, cuda=cuda, guarded=self._guards),
         )
         self.module = model
-        self.stage = recipe.zero.stage
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.device = next(model.parameters()).device
+        if self.stage == 0:
+            self.deepspeed.enable_backward_allreduce = False  # `_average_gradients` does it
+            self.deepspeed.zero_grad = self._drop_gradients  # DeepSpeed's walks through the modules
         self.accumulation = plan.accumulation
         self.gradients: GradientCheck | None = None
         self._names = {id(weight): name for name, weight in model.named_parameters()}
-        self._half = recipe.precision.dtype == "fp16"
         self._clip_norm = recipe.optim.clip_norm
-        self._norm_at_stage_0 = torch.zeros((), device=self.device)
-        # At stage 0 on the device, above it on the host, where DeepSpeed decides.
-        self._skipped_in_row = torch.zeros((), device="cpu" if self.stage else self.device)
+        self._norm = torch.zeros((), device=self.device)
+        self._skipped_in_row = torch.zeros((), device=self.device if self._guards else "cpu")
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -202,66 +226,89 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         is_update = self.deepspeed.is_gradient_accumulation_boundary()
-        if is_update and self.stage == 0:
+        if is_update and self._guards:
             self._guard_weights()
-        # A step that is skipped drops its gradients, hence the references.
-        pieces = self._gradient_pieces() if is_update and self.stage > 0 else []
+        # A step that DeepSpeed skips drops its gradients, hence the references.
+        pieces = self._gradients() if is_update and not self._guards else []
         self.deepspeed.step()
-        if is_update and self.stage > 0:
+        if is_update and not self._guards:
             is_skipped = not self.deepspeed.was_step_applied()
             self.gradients = check_pieces(pieces) if is_skipped else None
             self._count_skipped(torch.tensor(float(is_skipped)))
 
-    def _gradient_pieces(self) -> list[tuple[str, Tensor]]:
-        """What this rank holds of the gradients at stages 1 to 3, with the names of the weights."""
-        zero = self.zero
-        weights = zero.fp16_groups if self.stage == 3 else zero.params_in_partition
-        return [
-            (self._names[id(weight)], piece)
-            for number, group in enumerate(weights)
-            # Between and behind the pieces DeepSpeed fills its partitions up.
-            for weight, piece in zip(
-                group,
-                (
-                    piece
-                    for piece in zero.averaged_gradients[number]
-                    if not getattr(piece, "_zero_padding", False)
-                ),
-                strict=False,  # a rank without a piece of the group has a buffer of zeros alone
-            )
-        ]
-
     @torch.no_grad()
     def _guard_weights(self) -> None:
-        """Clip at stage 0, and skip a step that is not finite, as ZeRO does at the others.
+        """Clip, and skip a step that is not finite.
 
         The decision stays on the device, so that nobody waits for the gradients.
         """
-        parameters = [p for p in self.module.parameters() if p.grad is not None]
-        norms = gradient_norms([p.grad for p in parameters if p.grad is not None])
-        norm = torch.linalg.vector_norm(norms)
+        if self.stage == 0:
+            self._average_gradients()
+        names, gradients = zip(*self._gradients(), strict=True)
+        norms = gradient_norms(gradients)
+        self._norm = torch.linalg.vector_norm(norms)
+        if self.stage > 0:  # this rank's share of them
+            self._norm.square_()
+            dist.all_reduce(self._norm)
+            self._norm.sqrt_()
         if self._clip_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
-        self._norm_at_stage_0 = norm
-        skipped = (~torch.isfinite(norm)).float()
+            # torch's own clipping, which knows parameters only.
+            scale = torch.clamp(self._clip_norm / (self._norm + 1e-6), max=1.0)
+            torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
+        skipped = (~torch.isfinite(self._norm)).float()
         self._count_skipped(skipped)
-        names = tuple(self._names[id(parameter)] for parameter in parameters)
         self.gradients = GradientCheck(names, ~torch.isfinite(norms), skipped)
-        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+        if self._is_fused:
             cast(Scaled, self.optimizer).found_inf = skipped
-        elif skipped.item():  # an optimizer without the fused kernel steps what has a gradient
-            for parameter in parameters:
-                parameter.grad = None
+        elif skipped.item():  # other optimizers step what has a gradient
+            self._drop_gradients()
+
+    def _average_gradients(self) -> None:
+        """Give every rank the mean of the gradients, by one collective (stage 0).
+
+        What has no gradient gets one of zeros, as at the other stages.
+        """
+        for weight in self.weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        ranks = dist.get_world_size()
+        if ranks == 1:
+            return
+        flat = torch.cat([gradient.flatten() for _, gradient in self._gradients()])
+        flat.mul_(1 / ranks)
+        dist.all_reduce(flat)
+        means = flat.split([weight.numel() for weight in self.weights])
+        for weight, mean in zip(self.weights, means, strict=True):
+            weight.grad = mean.view_as(weight)
+
+    def _drop_gradients(self) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    def _gradients(self) -> list[tuple[str, Tensor]]:
+        """The mean gradients over ranks and micro-batches, each with the name of its weight.
+
+        Above stage 0 they are this rank's share, and what DeepSpeed fills it up with has no name.
+        """
+        if self.stage == 0:
+            return [(self._names[id(w)], w.grad) for w in self.weights if w.grad is not None]
+        zero, named = self.zero, []
+        for number, group in enumerate(
+            zero.fp16_groups if self.stage == 3 else zero.params_in_partition
+        ):
+            weights = iter(group)  # runs out on a rank without a piece of the group
+            for piece in zero.averaged_gradients[number]:
+                is_filling = getattr(piece, "_zero_padding", False)
+                weight = None if is_filling else next(weights, None)
+                named.append(("" if weight is None else self._names[id(weight)], piece))
+        return named
 
     def _count_skipped(self, skipped: Tensor) -> None:
         self._skipped_in_row = (self._skipped_in_row + skipped) * skipped
 
     def grad_norm(self) -> float | None:
         """Gradient norm of the last step before clipping; None where the step was skipped."""
-        if self.stage == 0:
-            norm = float(self._norm_at_stage_0)
-        else:
-            norm = float(self.deepspeed.get_global_grad_norm() or 0.0)
+        norm = float(self._norm if self._guards else self.deepspeed.get_global_grad_norm() or 0.0)
         return norm if norm < float("inf") else None  # also None for NaN
 
     @property
@@ -272,11 +319,14 @@ class Engine:
     @torch.no_grad()
     def average_buffers(self) -> None:
         """Give every rank the mean of the BatchNorm statistics, which DeepSpeed lets drift."""
-        if dist.get_world_size() == 1:
-            return
         # A buffer that is not saved is a function of the architecture: a mean would only round it.
         saved = self.module.state_dict().keys()
-        for name, buffer in self.module.named_buffers():
-            if name in saved and buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer.div_(dist.get_world_size())
+        named = self.module.named_buffers()
+        buffers = [b for name, b in named if name in saved and b.is_floating_point()]
+        if dist.get_world_size() == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])  # one collective for all
+        dist.all_reduce(flat)
+        flat.div_(dist.get_world_size())
+        for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(mean.view_as(buffer))

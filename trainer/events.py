@@ -26,7 +26,8 @@ class Step:
     """None where it was not finite, and the engine skipped the step."""
     lr: float
     images_per_s: float
-    """Over all ranks, since the last event of this kind; evaluations and saves do not count."""
+    """Over all ranks, since the last event of this kind, by rank 0's clock; evaluations and saves
+    do not count."""
     data_wait_s: float
     """Seconds since the last event of this kind that the slowest rank waited for data: its host,
     or on a GPU its stream, which had nothing else to do."""
@@ -34,6 +35,14 @@ class Step:
     """The slowest rank."""
     grad_norm: float | None
     """Before clipping; None where the engine skipped the step."""
+    images_per_s_per_gpu: float | None = None
+    """`images_per_s` of one rank."""
+    mfu: float | None = None
+    """Model FLOPs utilization: the share of a GPU's peak that the model's products are, in 0..1;
+    None where the peak or the model's cost is not known."""
+    peak_memory_bytes: int | None = None
+    """The most that any rank has used so far in its process: of a GPU's memory what torch has
+    allocated, on a CPU the resident set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from trainer.batch_plan import BatchPlan
 from trainer.events import Event, LogMark
 from trainer.optimization.model_draws import ModelDraws
 from trainer.process.signals import StopAgreement
+from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress
@@ -86,6 +87,7 @@ class Job:
     stop: StopAgreement
     watchdog: Watchdog
     watch: StepWatch
+    utilization: Utilization
     checkpoints: Path
     data_fingerprint: str
     environment: dict[str, str | int]

@@ -23,6 +23,8 @@ from trainer.events import Evaluated, Note, Step
 from trainer.job import Job, Outcome, TrainingError
 from trainer.optimization.schedule import lr_at
 from trainer.process.data_clock import DataClock
+from trainer.process.speed import peak_memory_bytes
+from trainer.process.step_profile import StepProfile
 from trainer.process.world import on_main
 from trainer.record import checkpoint
 from trainer.record.data_wait import waiting_in_words
@@ -50,10 +52,15 @@ class Trainer:
         self._ema = Ema(engine, ema.decay, warmup=ema.warmup) if ema.decay > 0 else None
         self._evaluator = Evaluator(job, engine, self._ema)
         self._steps_per_epoch = job.train.batches_per_epoch // job.plan.accumulation
-        self._started = time.perf_counter()
+        self._started = self._counted = time.perf_counter()
         self._logged = Tally()
         self._data_clock = DataClock(engine.device)
         self._waits = [0.0] * dist.get_world_size()
+        self._profile = StepProfile(
+            job.recipe.run.profile if dist.get_rank() == 0 else 0,
+            job.checkpoints.parent,
+            lambda text: job.emit(Note(step=self.progress.step, text=text)),
+        )
         self._saver = Saver(job, engine, self._ema)
         self.progress = RunProgress()
         self.tally = Tally()
@@ -102,7 +109,9 @@ class Trainer:
         total, patience = self._job.recipe.schedule.total_epochs, self._job.recipe.run.patience
         while self.progress.epoch < total and not self.progress.is_stale(patience):
             if early := self._train_epoch() or self._end_epoch():
+                self._profile.close()
                 return early
+        self._profile.close()
         self._saver.finish()
         if self.result is None and not self._evaluate():
             return Outcome.STOPPED
@@ -114,6 +123,7 @@ class Trainer:
     def _train_epoch(self) -> Outcome | None:
         """Do the rest of the epoch; None if it was done."""
         run, job = self._job.recipe.run, self._job
+        self._counted = time.perf_counter()
         self._engine.train()
         start = self.progress.step_in_epoch * job.plan.accumulation
         batches = job.train.batches(self.progress.epoch, start=start)
@@ -125,8 +135,10 @@ class Trainer:
             self.progress = replace(self.progress, step_in_epoch=done, step=self.progress.step + 1)
             step = self.progress.step
             self._saver.poll()
+            self._profile.stepped(step)
             if step % run.log_every == 0 or step == last:
                 self._log_step()
+            self._count_time()
             if job.stop.poll():
                 return self._stop(Outcome.STOPPED, "told to stop")
             if run.max_steps and step >= run.max_steps:
@@ -134,12 +146,25 @@ class Trainer:
             # The end of the epoch saves the same step, with its evaluation.
             ends = done == self._steps_per_epoch and self._saves_epoch()
             if run.save_every_steps and step % run.save_every_steps == 0 and not ends:
+                self._count_time(wait=True)
                 self._save()
+                self._counted = time.perf_counter()
+        self._count_time(wait=True)
         return None
+
+    def _count_time(self, *, wait: bool = False) -> None:
+        """Count the time since the last call, or since training went on, as training.
+
+        With `wait`, what a GPU has still to do is training too, and not of what comes next.
+        """
+        if wait and self._engine.device.type == "cuda":
+            torch.cuda.current_stream(self._engine.device).synchronize()
+        now = time.perf_counter()
+        self.tally.train_s += now - self._counted
+        self._counted = now
 
     def _train_step(self, batches: Iterator[Batch], *, bounded: bool) -> None:
         """One optimizer step: forward and backward of each micro-batch, then the update."""
-        began = time.perf_counter()
         job, step, doing = self._job, self.progress.step, self._job.watchdog.doing
         lr = self._lr(step)
         total, draws = torch.zeros((), device=self._engine.device), []
@@ -158,7 +183,6 @@ class Trainer:
         if self._ema is not None:
             self._ema.update(step)
         self.tally.images += job.recipe.batch.global_size
-        self.tally.train_s += time.perf_counter() - began
 
     def _saves_epoch(self) -> bool:
         """Whether the epoch's end is saved."""
@@ -235,14 +259,14 @@ class Trainer:
         self._saver.save(self.progress, tally, evaluated)
 
     def _log_step(self) -> None:
-        began = time.perf_counter()
         loss = self._job.watch.settle()  # waits for the device
-        self.tally.train_s += time.perf_counter() - began
+        self._count_time()
         self._check_skipped()
         self._take_waits()
         self.tally.wait_s += max(self._waits)
         recent = self.tally.since(self._logged)
         self._logged = replace(self.tally)
+        rate = recent.images_per_s / dist.get_world_size()
         self._job.emit(
             Step(
                 step=self.progress.step,
@@ -250,6 +274,9 @@ class Trainer:
                 loss=loss if math.isfinite(loss) else None,
                 lr=self._lr(self.progress.step - 1),
                 images_per_s=recent.images_per_s,
+                images_per_s_per_gpu=rate,
+                mfu=self._job.utilization.mfu(rate),
+                peak_memory_bytes=peak_memory_bytes(self._engine.device),
                 data_wait_s=max(self._waits),
                 data_wait_rank=self._waits.index(max(self._waits)),
                 grad_norm=self._engine.grad_norm(),

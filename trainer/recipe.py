@@ -105,8 +105,9 @@ class PrecisionConfig:
 class ZeroConfig:
     """How DeepSpeed shares the training state among ranks (Rajbhandari et al. 2020)."""
 
-    stage: Literal[0, 1, 2, 3] = 1
-    """0 shares nothing; 1 optimizer state; 2 gradients too; 3 weights too."""
+    stage: Literal[0, 1, 2, 3] = 0
+    """0 shares nothing; 1 optimizer state; 2 gradients too; 3 weights too. A model of 100 M
+    parameters needs 1.2 GB for all of them, and 0 is the fastest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

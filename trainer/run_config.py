@@ -31,6 +31,9 @@ class RunConfig:
     """Newest checkpoints kept, beside the best one."""
     max_steps: int = 0
     """Optimizer steps after which the run saves and ends, to try a recipe out; 0: all."""
+    profile: int = 0
+    """Optimizer steps of which rank 0 writes a trace into the run's folder, from the sixth of this
+    process on, for https://ui.perfetto.dev; 0: none."""
     compile: Literal["none", "blocks", "model"] = "none"
     """torch.compile block by block (compiles sooner) or the model as a whole."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
@@ -61,7 +64,9 @@ class RunConfig:
         for name in ("log_every", "evaluate_every", "save_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("save_every_steps", "max_steps", "max_hours", "patience", "watchdog_s"):
+        for name in (
+            *("save_every_steps", "max_steps", "profile", "max_hours", "patience", "watchdog_s"),
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         self._check_sinks()

@@ -15,8 +15,6 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import (
-    safe_get_full_fp32_param,
-    safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
     safe_set_local_fp32_param,
@@ -34,12 +32,15 @@ _SCALER_FIELDS = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis
 class Gatherable(Protocol):
     """What stage 3 adds to a parameter."""
 
-    def all_gather(self, parameters: list[nn.Parameter]) -> None:
-        """Make whole, on every rank."""
-        ...
+    ds_numel: int
+    ds_shape: torch.Size
 
     def partition_numel(self) -> int:
-        """Numbers that each rank has of it, those that fill up the last one included."""
+        """Elements that each rank holds, those that pad included."""
+        ...
+
+    def all_gather(self, parameters: list[nn.Parameter]) -> None:
+        """Make whole, on every rank."""
         ...
 
 
@@ -80,7 +81,7 @@ def flat_masters(engine: Engine) -> list[Tensor]:
     Whole parameters at stage 0, this rank's flat shard of each group above.
     """
     if engine.stage == 0:
-        return [p for p in engine.module.parameters() if p.requires_grad]
+        return list(engine.weights)
     if engine.stage == 3:
         return list(engine.zero.fp32_partitioned_groups_flat)
     return list(engine.zero.single_partition_of_fp32_groups)
@@ -107,7 +108,6 @@ def gather_state(engine: Engine) -> TrainingState | None:
     engine.average_buffers()
     state = TrainingState(model=gather_weights(engine))
     if engine.optimizer.state:
-        _link_moments(engine)
         state.moments = _gather_moments(engine)
         _finish_copies(engine)
         state.optimizer_step = _take_common_step(state.moments)
@@ -120,7 +120,7 @@ def gather_state(engine: Engine) -> TrainingState | None:
 @torch.no_grad()
 def gather_weights(engine: Engine) -> dict[str, Tensor]:
     """Parameters from the masters, and what does not learn; on rank 0 only (collective)."""
-    weights = _gather(engine)
+    weights = _whole(engine, flat_masters(engine))
     for name, parameter in _frozen(engine.module):
         with deepspeed.zero.GatheredParameters([parameter], enabled=engine.stage == 3):
             if dist.get_rank() == 0:
@@ -231,29 +231,60 @@ def _frozen(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
 
 
-def _gather(engine: Engine) -> dict[str, Tensor]:
-    """Masters, whole, on rank 0's CPU (collective)."""
-    whole: dict[str, Tensor] = {}
-    for name, parameter in _parameters(engine.module):
-        value = _full(engine, parameter, None)
-        if dist.get_rank() == 0:
-            whole[name] = _on_host(value)
-    return whole
+def _whole(engine: Engine, shards: list[Tensor]) -> dict[str, Tensor]:
+    """What is cut as the masters are, put together; by name, on rank 0's CPU (collective).
+
+    One collective for each of the optimizer's groups: one for each weight would be thousands.
+    """
+    names, is_main = list(_parameters(engine.module)), dist.get_rank() == 0
+    if engine.stage == 0:  # nothing is cut
+        named = zip(names, shards, strict=True)
+        return {name: _stored(shard) for (name, _), shard in named} if is_main else {}
+    whole: dict[int, Tensor] = {}
+    for number, shard in enumerate(shards):
+        gathered = shard.new_empty(dist.get_world_size() * shard.numel())
+        dist.all_gather_into_tensor(gathered, shard.detach())
+        if is_main:
+            of_ranks = gathered.view(dist.get_world_size(), -1).to("cpu")
+            whole |= _taken_apart(engine, number, of_ranks)
+    return {name: whole[id(parameter)] for name, parameter in names} if is_main else {}
+
+
+def _taken_apart(engine: Engine, number: int, gathered: Tensor) -> dict[int, Tensor]:
+    """Values of the weights of group `number`, by their identity, from its shards (ranks, N)."""
+    zero, values = engine.zero, {}
+    if engine.stage == 3:  # each weight is cut among the ranks
+        start = 0
+        for parameter in zero.fp16_groups[number]:
+            cut = cast(Gatherable, parameter)
+            end = start + cut.partition_numel()
+            value = gathered[:, start:end].flatten()[: cut.ds_numel]
+            values[id(parameter)] = value.view(cut.ds_shape).clone()
+            start = end
+        return values
+    flat = gathered.flatten()  # the group is cut, with all of its weights in a row
+    offsets = zero.round_robin_bit16_offsets[number]
+    for parameter, start in zip(zero.round_robin_bit16_groups[number], offsets, strict=True):
+        value = flat[start : start + parameter.numel()]
+        values[id(parameter)] = value.view(parameter.shape).clone()
+    return values
 
 
 def _gather_moments(engine: Engine) -> dict[str, dict[str, Tensor]]:
     """What the optimizer keeps, by its own keys and the parameters' names (collective)."""
     moments: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     states = engine.optimizer.state
-    # Above stage 0 numbers are the same for all shards: layer-wise optimizers are refused there.
-    shared = {} if engine.stage == 0 else next(iter(states.values()))
-    for name, parameter in _parameters(engine.module):
-        entry = states.get(parameter, {}) if engine.stage == 0 else shared
-        for key, value in entry.items():
-            if isinstance(value, Tensor) and value.ndim and engine.stage != 0:
-                value = _full(engine, parameter, key)  # noqa: PLW2901  # all ranks take part
-            if dist.get_rank() == 0:
+    masters = flat_masters(engine)
+    if engine.stage == 0:
+        for name, parameter in _parameters(engine.module):
+            for key, value in states.get(parameter, {}).items():
                 moments[key][name] = _stored(value)
+    else:  # numbers are the same for all shards: layer-wise optimizers are refused there
+        for key, value in states[masters[0]].items():
+            if isinstance(value, Tensor) and value.ndim:
+                moments[key] = _whole(engine, [states[master][key] for master in masters])
+            else:
+                moments[key] = {name: _stored(value) for name, _ in _parameters(engine.module)}
     for key in GROUP_NUMBERS & engine.optimizer.param_groups[0].keys():
         moments[key][""] = _stored(engine.optimizer.param_groups[0][key])
     return dict(moments)
@@ -285,19 +316,11 @@ def _take_common_step(moments: dict[str, dict[str, Tensor]]) -> float:
     counted = all(len(moment) == len(steps) for moment in moments.values())
     if len(numbers) != 1 or not counted or steps[0].dtype != torch.float32 or "" in moments["step"]:
         return 0.0
+    if numbers == {0.0}:  # all steps so far were skipped: as before the first one
+        moments.clear()
+        return 0.0
     del moments["step"]
     return numbers.pop()
-
-
-def _full(engine: Engine, parameter: nn.Parameter, key: str | None) -> Tensor:
-    if key is None and engine.stage == 0:
-        return parameter.detach()
-    if key is None:
-        value = safe_get_full_fp32_param(parameter)
-    else:
-        value = safe_get_full_optimizer_state(parameter, key)
-    assert value is not None
-    return value.detach().view(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _set_full(engine: Engine, parameter: nn.Parameter, value: Tensor, key: str | None) -> None:

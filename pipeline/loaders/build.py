@@ -2,6 +2,8 @@
 
 import importlib.util
 import logging
+from contextlib import suppress
+from importlib import metadata
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from pipeline.loaders.bad_images import Report
 from pipeline.loaders.encoded import EncodedBatches
 
 _log = logging.getLogger(__name__)
+
+_NVJPEG = ("nvidia-nvjpeg", "nvidia-nvjpeg-cu13", "nvidia-nvjpeg-cu12")
+"""Packages that it comes in."""
+_LEAST_NVJPEG = (13, 2)
 
 
 def build_loader(
@@ -74,6 +80,8 @@ def build_loader(
         from pipeline.loaders.dali_loader import DaliLoader
 
         crops = None
+        if data.decode == "gpu" and placement.device.type == "cuda":
+            check_nvjpeg()
         if data.decode == "cpu":
             from pipeline.loaders.host_crops import HostCrops
 
@@ -82,6 +90,26 @@ def build_loader(
     from pipeline.loaders.reference_loader import ReferenceLoader
 
     return ReferenceLoader(batches, spec=spec, device=placement.device)
+
+
+def check_nvjpeg() -> None:
+    """See that the decoder of a GPU upsamples the chroma of regions as the CPU does.
+
+    DALI does not say which nvJPEG it loads, so the installed package is asked; one that comes with
+    the machine's CUDA is not known.
+
+    Raises:
+        ValueError: if it is older than that.
+    """
+    for package in _NVJPEG:
+        with suppress(metadata.PackageNotFoundError):
+            version = metadata.version(package)
+            if tuple(int(part) for part in version.split(".")[:2]) < _LEAST_NVJPEG:
+                raise ValueError(
+                    f"data.decode gpu: {package} is {version}, which upsamples the chroma of"
+                    " regions unlike the CPU; install nvidia-nvjpeg 13.2 or newer, or use"
+                    " data.decode cpu"
+                )
 
 
 def choose(data: DataConfig, device: torch.device) -> str:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from models.build import _blocks
 from models.layers.basic import softmax
 from tests.support.small_models import NAMES, images, make, randomise
 
@@ -40,3 +41,15 @@ def test_softmax_is_of_float32(dtype):
     assert weights.dtype == dtype
     assert torch.equal(weights, torch.softmax(logits.float(), -1).to(dtype))
     assert softmax(logits.double(), dim=-1).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["dynamixer_s", "vip_s7", "hire_mlp_tiny"])
+def test_under_autocast_the_residual_stream_has_the_type_of_the_products(name):
+    """As with the authors; a float32 bias of the stem would make all of it float32."""
+    model = make(name).eval()
+    types = set()
+    for block in _blocks(model):
+        block.register_forward_hook(lambda _module, _inputs, x: types.add(x.dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(images(name))
+    assert types == {torch.bfloat16}

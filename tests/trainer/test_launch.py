@@ -126,7 +126,8 @@ def exit_of(folder: Path) -> tuple[int, str]:
 
 def what_must_repeat(folder: Path) -> list[dict[str, float]]:
     """Steps and evaluations without their timings."""
-    timings = ("images_per_s", "data_wait_s", "data_wait_rank")
+    timings = ("images_per_s", "images_per_s_per_gpu", "mfu", "peak_memory_bytes", "data_wait_s")
+    timings += ("data_wait_rank",)
     chosen = events(folder, "step") + events(folder, "eval")
     return [{k: v for k, v in event.items() if k not in timings} for event in chosen]
 
@@ -160,7 +161,8 @@ def undisturbed(tmp_path_factory, command):
 def test_the_files_of_a_run_keep_their_contract(undisturbed):
     run_folder = undisturbed / "tiny"
     steps, evaluations = events(undisturbed, "step"), events(undisturbed, "eval")
-    step_keys = "event step epoch loss lr images_per_s data_wait_s data_wait_rank grad_norm"
+    step_keys = "event step epoch loss lr images_per_s images_per_s_per_gpu mfu"
+    step_keys += " peak_memory_bytes data_wait_s data_wait_rank grad_norm"
     assert all(set(event) == set(step_keys.split()) for event in steps)
     eval_keys = "event step epoch top1 top5 count ema loss"
     assert all(set(event) == set(eval_keys.split()) for event in evaluations)

@@ -86,7 +86,7 @@ def test_more_ranks_than_gpus_are_refused_before_any_collective(gpus):
 @pytest.mark.parametrize("cuda", [False, True])
 def test_deepspeed_neither_times_nor_overlaps_which_would_wait_for_the_gpu(cuda):
     plan = BatchPlan(per_gpu=8, accumulation=1, world_size=1)
-    config = deepspeed_config(recipe(), plan, cuda=cuda)
+    config = deepspeed_config(recipe(), plan, cuda=cuda, guarded=True)
     assert config["timers"] == {"throughput": {"enabled": False}}
     assert config["zero_optimization"]["overlap_comm"] is False
 
@@ -165,3 +165,26 @@ def test_ranks_of_one_machine_need_no_address_and_those_of_several_do(mpi):
 def test_how_a_run_stops_is_checked(changes, message):
     with pytest.raises(ValueError, match=message):
         RunConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        ("launch._leave(launch.BAD_INPUT)", 2, ""),
+        ("sys.excepthook = launch._leave_unexpectedly\nraise TypeError('odd')", 1, "odd"),
+    ],
+    ids=["told", "unexpected"],
+)
+def test_a_rank_that_fails_ends_at_once_with_its_code(ending, code, words):
+    """What waits at the end of a process, as nccl does for its peers, does not keep it."""
+    setup = "import atexit, sys, time, launch\natexit.register(time.sleep, 100)\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", setup + ending],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert words in ended.stderr

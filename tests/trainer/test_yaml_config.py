@@ -92,7 +92,10 @@ def test_a_mistake_is_told_with_its_path_value_and_remedy(recipe_file, override,
         (("precision.dtype=fp16", "zero.stage=0"), "use zero.stage 1"),
         (("run.compile=model", "zero.stage=3"), "use zero.stage 1 or 2"),
         (("augment.mixup=0.2", "batch.per_gpu=31"), "batch.per_gpu must be even"),
-        (("optim.name=lamb",), "optim.name lamb looks at whole weights, and zero.stage 1"),
+        (
+            ("optim.name=lamb", "zero.stage=1"),
+            "optim.name lamb looks at whole weights, and zero.stage 1",
+        ),
         (("optim.clip_agc=0.1", "zero.stage=2"), "optim.clip_agc 0.1 looks at whole weights"),
         (
             ("loss.name=bce", "loss.bce_threshold=0", "augment.smoothing=0.1"),
