@@ -28,6 +28,7 @@ from trainer.engine import Engine
 from trainer.job import Job
 from trainer.loop import Trainer
 from trainer.optimization.loss import LossConfig, training_loss
+from trainer.optimization.model_draws import ModelDraws
 from trainer.optimization.objective import PlainObjective
 from trainer.optimization.optim import OptimConfig, build_optimizer
 from trainer.optimization.parameter_groups import parameter_groups
@@ -37,6 +38,7 @@ from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import host_group
 from trainer.recipe import BatchConfig, EmaConfig, ModelConfig, Recipe, ZeroConfig
+from trainer.record.step_watch import StepWatch
 from trainer.run_config import RunConfig
 
 NUM_CLASSES, LR, CLIP, DECAY = 10, 1e-3, 1.0, 0.9
@@ -119,10 +121,12 @@ def trainer_of(case: Case, recipe: Recipe, loader: Loader) -> tuple[Trainer, Eng
     """Our trainer, ready, with everything that a run has but a log."""
     plan = BatchPlan.solve(
         global_size=recipe.batch.global_size,
-        per_gpu=recipe.batch.per_gpu,
+        per_gpu=recipe.batch.known_per_gpu,
         world_size=dist.get_world_size(),
     )
-    engine = Engine(case.build(), recipe, plan)
+    model = case.build()
+    draws = ModelDraws(model, seed=recipe.run.seed, rank=dist.get_rank())
+    engine = Engine(model, recipe, plan)
     transform = _transform(case, recipe)
     spec, device = _spec(case), engine.device
     criterion = build_criterion(recipe, spec=spec, num_classes=NUM_CLASSES, device=device)
@@ -133,10 +137,12 @@ def trainer_of(case: Case, recipe: Recipe, loader: Loader) -> tuple[Trainer, Eng
         evaluation=loader,
         transform=transform,
         objective=PlainObjective(transform, criterion),
+        draws=draws,
         emit=lambda _: None,
         log_mark=lambda: None,
         stop=StopAgreement(StopSignal(()), host_group()),
         watchdog=Watchdog(0, lambda _: None),
+        watch=StepWatch([name for name, _ in model.named_parameters()], str, lambda _: None, None),
         utilization=Utilization(device, macs=None, dtype="fp32", tf32=False),
         checkpoints=Path(tempfile.gettempdir()),
         data_fingerprint="",

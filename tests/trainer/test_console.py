@@ -23,7 +23,14 @@ from trainer.sinks.run_view import RunView
 
 ROOT = Path(__file__).parents[2]
 STARTED = Started(
-    step=0, total_steps=100, epochs=4, batch=40, num_classes=10, compile="none", lines=("model x",)
+    step=0,
+    total_steps=100,
+    epochs=4,
+    batch=40,
+    per_gpu=40,
+    num_classes=10,
+    compile="none",
+    lines=("model x",),
 )
 SCORE = Evaluated(step=25, epoch=0, top1=40.0, top5=80.0, loss=1.5, count=360, ema=True)
 
