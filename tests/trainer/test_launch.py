@@ -445,7 +445,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_pat
         (["data.root=nowhere"], "nowhere"),
         (["batch.per_gpu=16"], "use per_gpu 10"),
         (["batch.global_size=2000"], f"use at most {TRAIN_IMAGES}"),
-        (["precision.dtype=fp16"], "use bf16 or fp32, or a GPU"),
+        (["precision.dtype=fp16", "zero.stage=1"], "use bf16 or fp32, or a GPU"),
         (["model.name=dynamixer_nanno"], "did you mean 'dynamixer_nano'"),
         (["model.num_classes=3"], "less than the 10 classes"),
     ],
