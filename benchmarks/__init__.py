@@ -10,6 +10,7 @@
 - `token_labels`: token labels from end to end on the digits.
 - `gpu`: what is measured on a GPU. `scale`: more ranks and images than there are here.
 - `chaos`, `chaos_attempt`: runs that are killed at random moments end as undisturbed ones.
+- `bench_report`: what a run's report costs it.
 - `plain`: each paper's architecture transcribed. `machine`: what was measured on.
 
 Raw results lie in `results/`.

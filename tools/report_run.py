@@ -1,71 +1,98 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Say in a few lines how a run went, or how far it is, where its files are, and what comes next.
+"""Write a page about a run, or about several side by side, and say in a few lines how it went.
 
-    python tools/report_run.py runs/quickstart
-    python tools/report_run.py runs/quickstart --json
+    python tools/report_run.py runs/quickstart                # runs/quickstart/report.html
+    python tools/report_run.py runs/a runs/b runs/c           # runs/report.html, side by side
+    python tools/report_run.py runs/quickstart --json         # the state, and no page
 
-A run that is not complete is told, too, as far as it is.
+The page is one file that opens in any browser, without a network; a run writes its own after each
+evaluation. It is made of the run's files alone, so the data need not be here. A run that is not
+complete is told, too, as far as it is.
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline import command_line
-from pipeline.errors import DataError
+from pipeline.storage.files import write_atomically
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.output_files import add_json_option
 from trainer.record.data_wait import waiting_in_words
+from trainer.record.log_reader import read_log
+from trainer.record.report.files import Tree, read_run
+from trainer.record.report.page import page
 from trainer.record.run_folder import next_commands
-
-Row = dict[str, str | int | float | None]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the report; returns the exit code."""
+    """Write the page and print the state; returns the exit code."""
     parser = command_line.new_parser(__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument(
+        "--output", type=Path, help="page; default: report.html in the run, or beside several"
+    )
     add_json_option(parser)
     arguments = command_line.parse(parser, argv)
-    run: Path = arguments.run
-    try:
-        state = read_state(run)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exits.BAD_INPUT
+    if arguments.json and arguments.output:
+        parser.error("--output has no effect with --json, which writes no page")
+    return exits.told(partial(_work, arguments))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    runs: list[Path] = arguments.runs
+    states = [read_state(run) for run in runs]
     if arguments.json:
-        print(json.dumps(state))
+        print("\n".join(json.dumps(state) for state in states))
         return exits.COMPLETE
     console = Console(highlight=False)
-    console.print(_table(run, state))
-    if state["state"] == "complete":
-        sentence = waiting_in_words(float(state["data_wait_fraction"] or 0))
-        console.print(sentence[0].upper() + sentence[1:] + ".", soft_wrap=True)
-    console.print("\n".join(_next(run, state)), soft_wrap=True)
+    for run, state in zip(runs, states, strict=True):
+        console.print(_table(run, state))
+    if len(runs) == 1:
+        (run,), (state,) = runs, states
+        if state["state"] == "complete":
+            sentence = waiting_in_words(float(state["data_wait_fraction"] or 0))
+            console.print(sentence[0].upper() + sentence[1:] + ".", soft_wrap=True)
+        console.print("\n".join(_next(run, state)), soft_wrap=True)
+    output = write_page(runs, arguments.output)
+    console.print(f"report: {output}", soft_wrap=True, markup=False)
     return exits.COMPLETE
 
 
-def read_state(run: Path) -> Row:
+def write_page(runs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the page of a run, or of several side by side; returns its path.
+
+    Raises:
+        DataError: if a file of a run is damaged.
+        OSError: if the page cannot be written.
+    """
+    names = [run.resolve().name for run in runs]
+    said = names if len(set(names)) == len(names) else [str(run) for run in runs]
+    folder = runs[0] if len(runs) == 1 else runs[0].resolve().parent
+    path = output or folder / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = page([read_run(run, name=name) for run, name in zip(runs, said, strict=True)])
+    write_atomically(path, text.encode())
+    return path
+
+
+def read_state(run: Path) -> Tree:
     """What the files of a run say of it: `summary.json`, or else the last events of its log.
 
     Raises:
         DataError: if there is no run.
     """
-    if not run.is_dir():
-        others = [p.parent.name for p in run.parent.glob("*/recipe.yaml")]
-        known = f"; {run.parent} has {', '.join(sorted(others))}" if others else ""
-        raise DataError(f"{run}: there is no such run{known}")
-    if not (run / "recipe.yaml").exists():
-        raise DataError(f"{run}: not the folder of a run: there is no recipe.yaml in it")
+    events = [dict(event) for event in read_log(run)]
     summary = run / "summary.json"
     if summary.exists():
         return {"state": "complete", **json.loads(summary.read_text(encoding="utf-8"))}
-    events = _events(run / "metrics.jsonl")
-    state: Row = {"state": "not complete", "steps": 0}
+    state: Tree = {"state": "not complete", "steps": 0}
     for event in events:
         if event["event"] == "step":
             names = ("epoch", "loss", "images_per_s", "data_wait_s")
@@ -79,15 +106,7 @@ def read_state(run: Path) -> Row:
     return state
 
 
-def _events(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    # A last line without its end is being written, or was torn by a kill.
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def _table(run: Path, state: Row) -> Table:
+def _table(run: Path, state: Tree) -> Table:
     table = Table(title=f"{run.name}: {state['state']}", show_header=False)
     if "top1" in state:
         table.add_row(
@@ -108,6 +127,7 @@ def _table(run: Path, state: Row) -> Table:
     if "saved_step" in state:
         table.add_row("newest checkpoint", f"of step {state['saved_step']:,}")
     for name, what in (
+        ("report.html", "all of it as a page"),
         ("batch.png", "a batch as the model sees it"),
         ("curves.png", "loss and accuracy"),
         ("metrics.jsonl", "every step and evaluation"),
@@ -119,7 +139,7 @@ def _table(run: Path, state: Row) -> Table:
     return table
 
 
-def _next(run: Path, state: Row) -> list[str]:
+def _next(run: Path, state: Tree) -> list[str]:
     if state["state"] != "complete":
         return [
             "To go on:",

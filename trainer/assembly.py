@@ -48,6 +48,7 @@ from trainer.record import announcement, checkpoint
 from trainer.record.bad_samples import BadSampleList
 from trainer.record.log import open_log
 from trainer.record.odd_steps import OddStepList
+from trainer.record.report.writer import NoReport, ReportWriter, Watched
 from trainer.record.run_folder import RunFolder
 from trainer.record.step_watch import StepWatch
 from trainer.yaml_config import ConfigError
@@ -186,6 +187,12 @@ def _assemble(
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
     transform, objective = _objective(recipe, model, world, sources, labels)
+    report = NoReport()
+    if world.is_main:
+        report = ReportWriter(
+            folder.path, transform=transform, source=sources[1], spec=spec, emit=emit
+        )
+        stack.enter_context(closing(report))
     job = Job(
         recipe=recipe,
         plan=plan,
@@ -207,6 +214,7 @@ def _assemble(
         data_fingerprint=_data_fingerprint(sources[0], labels),
         environment=_environment(recipe, world),
         description=description,
+        report=report,
     )
     trainer = Trainer(job, engine)
     for line in damaged:
@@ -278,11 +286,11 @@ def _objective(
     world: World,
     sources: tuple[Source, Source],
     labels: TokenLabels | None,
-) -> tuple[BatchTransform, Objective]:
+) -> tuple[Watched, Objective]:
     """What is made smaller, and what prepares batches for it."""
     spec, num_classes = input_spec(model), _num_classes(recipe, sources)
-    transform = BatchTransform(
-        recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed
+    transform = Watched(
+        BatchTransform(recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed)
     )
     objective = build_objective(
         recipe,

@@ -14,6 +14,7 @@ from trainer.ema import Ema
 from trainer.engine import Engine
 from trainer.events import Evaluated
 from trainer.job import Job
+from trainer.record.report.judged import Judgements
 
 Swap = Callable[[], AbstractContextManager[None]]
 """Makes the context in which the engine computes with other weights."""
@@ -75,7 +76,9 @@ class Evaluator:
         """
         self._engine.eval()
         with self._ema.swapping() if self._ema else nullcontext() as swapped:
-            scores = self._scores([nullcontext, swapped] if swapped else [nullcontext])
+            judgements = Judgements()
+            kinds: list[Swap] = [nullcontext, swapped] if swapped else [nullcontext]
+            scores = self._scores(kinds, judgements)
         if scores is None:
             return None
         done = [
@@ -84,17 +87,24 @@ class Evaluator:
         ]
         for event in done:
             self._job.emit(event)
+        self._job.report.evaluated(judgements.gather(), done[-1])
         return done[-1]
 
     @torch.no_grad()
-    def _scores(self, kinds: list[Swap]) -> list[Score] | None:
-        """The score of each kind of weights; each image is read, decoded and sent once."""
+    def _scores(self, kinds: list[Swap], judgements: Judgements) -> list[Score] | None:
+        """The score of each kind of weights; each image is read, decoded and sent once.
+
+        What the last kind says of each image goes to `judgements`.
+        """
         scores = [Score(self._engine.device) for _ in kinds]
         for batch in self._job.evaluation.batches(0):
             images = self._job.transform.evaluate(batch)
             for weights, score in zip(kinds, scores, strict=True):
                 with weights():
-                    score.update(self._engine.forward(images), batch.labels)
+                    logits = self._engine.forward(images)
+                score.update(logits, batch.labels)
+                if score is scores[-1]:
+                    judgements.update(logits, batch)
             if self._job.stop.poll():
                 return None
         return scores

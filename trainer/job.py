@@ -1,7 +1,7 @@
 """What a trainer works on: the parts of a run, which `assembly` constructs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
@@ -12,13 +12,15 @@ from models.weights.description import ModelDescription
 from pipeline.augment.batches import Mixing
 from pipeline.batch import Batch, Loader
 from trainer.batch_plan import BatchPlan
-from trainer.events import Event, LogMark
+from trainer.events import Evaluated, Event, LogMark
 from trainer.optimization.model_draws import ModelDraws
 from trainer.process.signals import StopAgreement
 from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress
+from trainer.record.report.judged import Judged
+from trainer.record.report.writer import NoReport
 from trainer.record.step_watch import StepWatch
 
 
@@ -70,6 +72,18 @@ class Objective(Protocol):
         ...
 
 
+class Report(Protocol):
+    """What people look at while the run goes on."""
+
+    def evaluated(self, judged: Judged, event: Evaluated) -> None:
+        """Keep what an evaluation said of each image."""
+        ...
+
+    def write(self) -> None:
+        """Bring it up to date."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """What a trainer works on; it constructs none of it."""
@@ -93,3 +107,5 @@ class Job:
     environment: dict[str, str | int]
     description: ModelDescription | None = None
     """What the weights are of."""
+    report: Report = field(default_factory=NoReport)
+    """Rank 0's is `ReportWriter`."""

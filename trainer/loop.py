@@ -205,6 +205,9 @@ class Trainer:
             saves = True
         if saves:
             self._save(evaluated=evaluated)
+        if evaluated is not None:  # now, since the checkpoint says where the time went
+            self._job.watchdog.doing("waiting for the report on rank 0")
+            self._job.report.write()
         return None
 
     def _note_replaced(self) -> None:
@@ -218,9 +221,10 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Evaluate the weights, and their average if there is one; False if told to stop."""
-        progress = self.progress
+        progress, began = self.progress, time.perf_counter()
         self._job.watchdog.doing(f"evaluating after step {progress.step}")
         self.result = self._evaluator.evaluate(step=progress.step, epoch=progress.epoch)
+        self.tally.eval_s += time.perf_counter() - began
         return self.result is not None
 
     def _stop(self, outcome: Outcome, why: str) -> Outcome:
@@ -257,6 +261,7 @@ class Trainer:
         self._take_waits()
         tally = replace(self.tally, wait_s=self.tally.wait_s + max(self._waits))
         self._saver.save(self.progress, tally, evaluated)
+        self.tally.save_s += time.perf_counter() - began
 
     def _log_step(self) -> None:
         loss = self._job.watch.settle()  # waits for the device

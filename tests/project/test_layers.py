@@ -35,6 +35,7 @@ LEVELS = {
     "trainer.record.announcement": 8,
     "trainer.record.log": 8,
     "trainer.record.step_watch": 8,
+    "trainer.record.report": 8,
     "trainer.record.run_folder": 7,
     "trainer.zero_state": 8,
     "trainer.ema": 9,

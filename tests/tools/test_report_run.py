@@ -75,6 +75,39 @@ def test_an_unfinished_run_tells_how_far_it_is_and_how_it_goes_on(run, capsys):
     assert (state["steps"], state["saved_step"], state["top1"]) == (12, 10, 40.0)
 
 
+def test_the_page_lies_in_the_run_and_that_of_several_beside_them(run, capsys):
+    told = report(capsys, run)
+    assert f"report: {run / 'report.html'}" in told
+    assert "<title>mine</title>" in (run / "report.html").read_text()
+    other = run.parent / "other"
+    other.mkdir()
+    (other / "recipe.yaml").write_text("model: {name: dynamixer_nano}\n")
+    told = report(capsys, run, other)
+    assert f"report: {run.parent / 'report.html'}" in told
+    assert "<title>mine, other</title>" in (run.parent / "report.html").read_text()
+    report(capsys, run, "--output", run.parent / "new" / "page.html")
+    assert (run.parent / "new" / "page.html").exists()
+
+
+def test_runs_of_one_name_are_called_by_their_paths(run, capsys):
+    other = run.parents[1] / "elsewhere" / "mine"
+    other.mkdir(parents=True)
+    (other / "recipe.yaml").write_text("model: {name: dynamixer_nano}\n")
+    report(capsys, run, other)
+    assert f"<title>{run}, {other}</title>" in (run.parent / "report.html").read_text()
+
+
+def test_scripts_get_the_state_of_each_run_and_no_page(run, capsys):
+    told = report(capsys, run, run, "--json")
+    assert [json.loads(line)["state"] for line in told.splitlines()] == ["not complete"] * 2
+    assert not list(run.rglob("*.html"))
+
+
+def test_a_damaged_file_of_a_run_is_named(run, capsys):
+    (run / "metrics.jsonl").write_text('{"event": "note", "step": 1, "text": ""}\n{]}\n')
+    assert "metrics.jsonl:2: not JSON" in report(capsys, run, code=2)
+
+
 def test_a_run_that_has_just_begun_is_told_as_such(run, capsys):
     assert "nothing is logged yet" in report(capsys, run)
 

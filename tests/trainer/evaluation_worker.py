@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from trainer.optimization.optim import OptimConfig
 from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap
 from trainer.recipe import BatchConfig, ModelConfig, PrecisionConfig, Recipe, ZeroConfig
+from trainer.record.report.writer import NoReport
 from trainer.zero_state import gather_weights
 
 PER_RANK, BATCHES = 6, 3
@@ -69,7 +71,25 @@ def trained(stage: int, dtype: str) -> tuple[Engine, Ema]:
     return engine, ema
 
 
-def evaluated(engine: Engine, ema: Ema | None, asked_to_stop: bool = False):
+class Kept(NoReport):
+    """The first rank's view of what is said of each image."""
+
+    def evaluated(self, judged, event):
+        self.said = {
+            "count": len(judged.labels),
+            "ordered": bool((judged.samples[1:] >= judged.samples[:-1]).all()),
+            "top1": 100 * float((judged.predicted == judged.labels).mean()),
+            "loss": -float(np.log(judged.right.astype(np.float64)).mean()),
+            "sure": bool((judged.confidence >= judged.right).all()),
+        }
+
+
+def evaluated(
+    engine: Engine,
+    ema: Ema | None,
+    asked_to_stop: bool = False,
+    report: NoReport | None = None,
+):
     """What is logged, what is returned, and how many batches were asked for."""
     images, events = Images(), []
     job = SimpleNamespace(
@@ -77,6 +97,7 @@ def evaluated(engine: Engine, ema: Ema | None, asked_to_stop: bool = False):
         transform=SimpleNamespace(evaluate=lambda batch: batch.images),
         stop=SimpleNamespace(poll=lambda: asked_to_stop),
         emit=events.append,
+        report=report or NoReport(),
     )
     last = Evaluator(job, engine, ema).evaluate(step=3, epoch=1)
     return [asdict(event) for event in events], last and asdict(last), images.asked
@@ -90,7 +111,8 @@ def check(stage: int, dtype: str) -> dict[str, object]:
         with kind():
             two_passes += evaluated(engine, None)[0]
     stopped = evaluated(engine, ema, asked_to_stop=True)
-    one_pass, last, asked = evaluated(engine, ema)
+    kept = Kept()
+    one_pass, last, asked = evaluated(engine, ema, report=kept)
     after, average_after = gather_weights(engine), ema.gather()
     again = evaluated(engine, None)[0]
     return {
@@ -98,6 +120,7 @@ def check(stage: int, dtype: str) -> dict[str, object]:
         "one_pass": one_pass,
         "last": last,
         "asked": asked,
+        "judged": kept.said,
         "stopped": stopped,
         "again": again,
         "same_weights": all(torch.equal(before[name], after[name]) for name in before),

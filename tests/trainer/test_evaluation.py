@@ -34,6 +34,17 @@ def test_one_pass_scores_both_as_two_passes_do(results, case):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_what_is_said_of_single_images_of_all_ranks_is_the_score_of_the_average(results, case):
+    average, judged = results[case]["one_pass"][-1], results[case]["judged"]
+    assert judged["ordered"]
+    assert judged["sure"]
+    assert judged["count"] == average["count"]
+    assert judged["top1"] == pytest.approx(average["top1"])
+    # Losses of single images are computed in float32.
+    assert judged["loss"] == pytest.approx(average["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_each_image_is_asked_for_once(results, case):
     assert results[case]["asked"] == 3
 

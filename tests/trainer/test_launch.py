@@ -178,6 +178,12 @@ def test_the_files_of_a_run_keep_their_contract(undisturbed):
     assert sum(waited in str(event["text"]) for event in last) == 1
     assert (run_folder / "recipe.yaml").exists()
     assert not list(run_folder.rglob("*.tmp"))
+    report = (run_folder / "report.html").read_text()
+    for section in ("Curves", "A batch", "Classes", "Recipe", "Machine and versions"):
+        assert f"<h2>{section}</h2>" in report
+    assert f"{evaluations[-1]['top1']:.2f} %" in report
+    assert "complete" in report
+    assert not any("is not up to date" in str(event["text"]) for event in last)
 
 
 def test_summary_csv_has_a_row_an_epoch(undisturbed):

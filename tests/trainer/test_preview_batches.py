@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from tools import preview_batches
-from tools.preview import picture
+from trainer.record.report.targets import target_text
 
 RECIPE = """\
 model: {{name: dynamixer_nano}}
@@ -75,4 +75,4 @@ def test_bad_input_gets_an_answer(config, capsys, arguments, message):
     ],
 )
 def test_the_text_tells_what_is_mixed(target, text):
-    assert picture.target_text(torch.tensor(target), ("a", "b", "c")) == text
+    assert target_text(torch.tensor(target), ("a", "b", "c")) == text

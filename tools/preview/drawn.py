@@ -21,9 +21,10 @@ from pipeline.formats.open import open_split
 from pipeline.loaders.build import build_loader
 from pipeline.loaders.draw_records import DrawnRun, Record
 from pipeline.storage.files import finish_part, part_path, write_atomically
-from tools.preview.picture import Preview, target_text
+from tools.preview.picture import Preview
 from trainer.input_spec import input_spec, take_input
 from trainer.recipe import Recipe
+from trainer.record.report.targets import target_text
 
 
 def drawn_run(recipe: Recipe) -> tuple[DrawnRun, int]:

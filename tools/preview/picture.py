@@ -1,6 +1,5 @@
 """A picture of some training images, each with its title above it."""
 
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -46,17 +45,3 @@ def draw(preview: Preview, output: Path, *, count: int, title: str) -> None:
     figure.savefig(part, dpi=120, format="png")
     finish_part(part)
     plt.close(figure)
-
-
-def target_text(target: Tensor, classes: Sequence[str]) -> str:
-    """Name the class of a target, or two with their shares if images are mixed."""
-    shares, positions = target.topk(min(2, len(target)))
-    background = target.min()  # what label smoothing gives to every class
-    first, *rest = [
-        (classes[int(position)], float(share))
-        for share, position in zip(shares, positions, strict=True)
-        if share > background + 0.005
-    ]
-    if not rest:
-        return first[0]
-    return "\n".join(f"{share:.0%} {name}" for name, share in (first, *rest))

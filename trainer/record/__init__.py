@@ -10,4 +10,5 @@
 - `checkpoint`: written, found, read. `meta`: what one says beside the tensors.
 - `saver`: makes one while the training goes on; `background` is its thread.
 - `exit_file`: how its last process ended.
+- `report`: `report.html`, the run as people look at it.
 """

@@ -7,8 +7,10 @@ first rank's is `bad_samples.jsonl`, that of rank 3 `bad_samples.3.jsonl`.
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.batch import BadSample
+if TYPE_CHECKING:  # torch takes seconds to import, and the list is read without
+    from pipeline.batch import BadSample
 
 NAME = "bad_samples"
 
@@ -21,7 +23,7 @@ class BadSampleList:
         self._path = folder / (f"{NAME}.{rank}.jsonl" if rank else f"{NAME}.jsonl")
         self._known = {_identity(line) for line in listed(folder)}
 
-    def add(self, split: str, bad: BadSample) -> None:
+    def add(self, split: str, bad: "BadSample") -> None:
         """Append a line.
 
         Raises:

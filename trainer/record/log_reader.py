@@ -11,7 +11,7 @@ def read_log(run: Path) -> list[Row]:
     """The events in `metrics.jsonl` of a run's folder; none before the first.
 
     Raises:
-        DataError: if there is no run.
+        DataError: if there is no run, or a line of its log is damaged.
     """
     if not run.is_dir():
         others = sorted(path.parent.name for path in run.parent.glob("*/recipe.yaml"))
@@ -22,6 +22,12 @@ def read_log(run: Path) -> list[Row]:
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    # A last line without its end is being written, or was torn by a kill.
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    events = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.endswith("}"):  # it is being written, or was torn by a kill
+            continue
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error}); remove the line") from error
+    return events

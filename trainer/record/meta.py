@@ -59,6 +59,10 @@ class Tally:
     """Seconds of these in which the slowest rank waited for data."""
     wall_s: float = 0.0
     """Seconds in all, up to the last save."""
+    eval_s: float = 0.0
+    """Seconds of evaluations; 0 in checkpoints from before they were counted."""
+    save_s: float = 0.0
+    """Seconds of saves, likewise."""
 
     @property
     def images_per_s(self) -> float:
@@ -72,7 +76,7 @@ class Tally:
 
     def since(self, earlier: "Tally") -> "Tally":
         """The difference to an earlier tally of the same run."""
-        names = ("images", "train_s", "wait_s", "wall_s")
+        names = ("images", "train_s", "wait_s", "wall_s", "eval_s", "save_s")
         return Tally(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
 
 

@@ -143,15 +143,21 @@ def _locks(file: TextIO) -> bool:
 
 def differences(before: Recipe, after: Recipe) -> list[str]:
     """Lines `section.key: was A, now B` for all that changes results."""
-    lines: list[str] = []
+    changes = changed_values(before, after)
+    return [f"{key}: was {old!r}, now {new!r}" for key, old, new in changes]
+
+
+def changed_values(before: Recipe, after: Recipe) -> list[tuple[str, object, object]]:
+    """`section.key` with its value in each, of all that changes results."""
+    changes: list[tuple[str, object, object]] = []
+    fingerprint = before.results_fingerprint()
     for section in dataclasses.fields(Recipe):
         old, new = getattr(before, section.name), getattr(after, section.name)
         for item in dataclasses.fields(old):
-            values = getattr(old, item.name), getattr(new, item.name)
-            changed = _with(before, section.name, item.name, values[1])
-            if values[0] != values[1] and changed != before.results_fingerprint():
-                lines.append(f"{section.name}.{item.name}: was {values[0]!r}, now {values[1]!r}")
-    return lines
+            was, now = getattr(old, item.name), getattr(new, item.name)
+            if was != now and _with(before, section.name, item.name, now) != fingerprint:
+                changes.append((f"{section.name}.{item.name}", was, now))
+    return changes
 
 
 def _with(recipe: Recipe, section: str, name: str, value: object) -> str:
