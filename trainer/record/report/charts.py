@@ -20,8 +20,11 @@ COLOURS = 8
 """Of lines, by the names that the page's style has for them."""
 Points = tuple[list[int], list[float]]
 """Steps and values."""
-_DRAWN = ("step", "epoch", "loss", "lr", "images_per_s", "data_wait_s", "data_wait_rank")
-"""Fields of `step` events that have a chart below, or are no curve."""
+_DRAWN = (
+    *("step", "epoch", "loss", "lr", "grad_norm", "images_per_s", "images_per_s_per_gpu"),
+    *("data_wait_s", "data_wait_rank"),
+)
+"""Fields of `step` events that have a chart below, or are no curve of their own."""
 _TRAINING, _WEIGHTS, _EMA = range(3)
 """Kinds of lines."""
 _KINDS = ((False, _WEIGHTS, "weights"), (True, _EMA, "EMA weights"))
@@ -181,13 +184,12 @@ def _curve(
 
 def _others(runs: Sequence[RunFiles]) -> Iterator[Chart]:
     """Whatever else the steps say in numbers, such as memory."""
-    known = (*_DRAWN, "grad_norm")
     names = {
         key
         for run in runs
         for event in run.of_kind("step")[-1:]
         for key, value in event.items()
-        if key not in known and isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key not in _DRAWN and isinstance(value, (int, float)) and not isinstance(value, bool)
     }
     for name in sorted(names):
         is_bytes = name.endswith("_bytes")
