@@ -21,7 +21,7 @@ from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress
 from trainer.record.report.judged import Judged
 from trainer.record.report.writer import NoReport
-from trainer.record.step_watch import StepWatch
+from trainer.watch.step_watch import StepWatch
 
 
 class TrainingError(RuntimeError):

@@ -38,7 +38,7 @@ from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import host_group
 from trainer.recipe import BatchConfig, EmaConfig, ModelConfig, Recipe, ZeroConfig
-from trainer.record.step_watch import StepWatch
+from trainer.watch.step_watch import StepWatch
 from trainer.run_config import RunConfig
 
 NUM_CLASSES, LR, CLIP, DECAY = 10, 1e-3, 1.0, 0.9

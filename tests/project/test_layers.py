@@ -34,7 +34,7 @@ LEVELS = {
     "trainer.record": 7,
     "trainer.record.announcement": 8,
     "trainer.record.log": 8,
-    "trainer.record.step_watch": 8,
+    "trainer.watch.step_watch": 8,
     "trainer.record.report": 8,
     "trainer.record.run_folder": 7,
     "trainer.zero_state": 8,

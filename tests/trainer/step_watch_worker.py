@@ -21,8 +21,8 @@ from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap
 from trainer.recipe import BatchConfig, ModelConfig, OptimConfig, Recipe, ZeroConfig
 from trainer.record.meta import RunProgress
-from trainer.record.odd_steps import NAME, OddStepList
-from trainer.record.step_watch import StepWatch
+from trainer.watch.odd_steps import NAME, OddStepList
+from trainer.watch.step_watch import StepWatch
 
 STEPS, ROUNDS, PER_GPU = 6, 2, 4
 

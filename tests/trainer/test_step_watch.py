@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from tests.support.torchrun import run_worker
-from trainer.optimization.gradient_check import gradient_norms
-from trainer.record.odd_steps import MOST, NAME, OddStep, OddStepList
-from trainer.record.spikes import LEAST, WINDOW, SpikeRule
+from trainer.watch.gradient_check import gradient_norms
+from trainer.watch.odd_steps import MOST, NAME, OddStep, OddStepList
+from trainer.watch.spikes import LEAST, WINDOW, SpikeRule
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What makes up an optimizer step; only `objective` knows of a run.
 
 - `optim`, `optimizer_names`, `parameter_groups`: the optimizer, and what each weight gets of it.
-- `gradient_check`: which gradients are not finite.
 - `schedule`: the rate of each step. `loss`: what is made smaller.
   `token_labels`: that of labels of tokens. `objective`: from a micro-batch to its loss.
 - `model_draws`: what the model itself draws.

@@ -3,7 +3,6 @@
 - `run_folder`: whose folder it is, and what lies in it.
 - `data_wait`: what its summary says of the data.
 - `bad_samples`: the list of images that gray ones replaced.
-- `step_watch`: looks at every step; `spikes`: at its loss; `odd_steps`: the list of what was odd.
 - `log`: every sink, opened. `log_reader`: what it has written. `summary_csv`: the sink for programs
   that read timm's.
 - `announcement`: what it says when it starts and when it is complete.

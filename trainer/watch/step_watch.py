@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pipeline.order import sample_of
 from trainer.events import Note, Sink
-from trainer.optimization.gradient_check import GradientCheck
+from trainer.watch.gradient_check import GradientCheck
 from trainer.process.world import host_group, on_main
 from trainer.record.meta import RunProgress
-from trainer.record.odd_steps import MOST, NAME, OddStep, OddStepList
-from trainer.record.spikes import SpikeRule
+from trainer.watch.odd_steps import MOST, NAME, OddStep, OddStepList
+from trainer.watch.spikes import SpikeRule
 
 MOST_NOTES = 3
 """Notes of one kind between two log events; fp16's first loss scale skips many steps in a row."""
