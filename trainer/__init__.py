@@ -9,7 +9,8 @@
 - `job`: what a trainer works on. `loop`: steps and saves. `evaluation`: scores.
 - `engine`, `zero_state`: DeepSpeed, and the state that it shards.
 - `optimization`: what makes up an optimizer step. `distillation`: a teacher's share in the loss.
-- `watch`: what is odd in a step. `ema`: the average of the weights. `initial_weights`: what a run starts from.
+- `watch`: what is odd in a step. `ema`: the average of the weights.
+  `initial_weights`: what a run starts from.
 - `record`: what a run leaves on disk. `events`: what it says of itself. `sinks`:
   where that goes beside.
 """

@@ -47,9 +47,9 @@ from trainer.recipe import Recipe
 from trainer.record import announcement, checkpoint
 from trainer.record.bad_samples import BadSampleList
 from trainer.record.log import open_log
-from trainer.watch.odd_steps import OddStepList
 from trainer.record.report.writer import NoReport, ReportWriter, Watched
 from trainer.record.run_folder import RunFolder
+from trainer.watch.odd_steps import OddStepList
 from trainer.watch.step_watch import StepWatch
 from trainer.yaml_config import ConfigError
 

@@ -14,11 +14,11 @@ from deepspeed.utils import logger as deepspeed_logger
 from torch import Tensor, nn
 
 from trainer.batch_plan import BatchPlan
-from trainer.watch.gradient_check import GradientCheck, check_pieces, gradient_norms
 from trainer.optimization.optim import build_optimizer
 from trainer.optimization.parameter_groups import frozen_norms, parameter_groups
 from trainer.process.world import choose_device, make_host_group
 from trainer.recipe import Recipe
+from trainer.watch.gradient_check import GradientCheck, check_pieces, gradient_norms
 
 
 def init_process_group() -> torch.device:

@@ -38,8 +38,8 @@ from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import host_group
 from trainer.recipe import BatchConfig, EmaConfig, ModelConfig, Recipe, ZeroConfig
-from trainer.watch.step_watch import StepWatch
 from trainer.run_config import RunConfig
+from trainer.watch.step_watch import StepWatch
 
 NUM_CLASSES, LR, CLIP, DECAY = 10, 1e-3, 1.0, 0.9
 _MEAN = (0.5, 0.5, 0.5)
