@@ -214,25 +214,21 @@ _IMAGENET_SIZES: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 # Names are written out, not put together: a misspelt one in a recipe is found in the sources.
-_CIFAR_SPLITS: dict[str, dict[str, object]] = {
+_SPLITS: dict[str, dict[str, object]] = {
     "splitmixer_i_256_8": {"split": "i"},
+    "splitmixer_i_256_8_ks7_p7": {"split": "i"},
     "splitmixer_ii_256_8": {"split": "ii"},
+    "splitmixer_ii_256_8_ks7_p7": {"split": "ii"},
     "splitmixer_iii_256_8": {"split": "iii"},
+    "splitmixer_iii_256_8_ks7_p7": {"split": "iii"},
     "splitmixer_iv_256_8": {"split": "iv"},
+    "splitmixer_iv_256_8_ks7_p7": {"split": "iv"},
     "splitmixer_v_256_8": {"split": "v"},
+    "splitmixer_v_256_8_ks7_p7": {"split": "v"},
     "convmixer_256_8": {"split": "none", "split_spatial": False},
+    "convmixer_256_8_ks7_p7": {"split": "none", "split_spatial": False},
     "stridemixer_i_256_8": {"split": "stride", "window": 170, "stride": 86},
     "stridemixer_iii_256_8": {"split": "stride", "window": 128, "stride": 128},
-}
-
-# Each with the splits of the variant for CIFAR that it names.
-_FOOD_SPLITS = {
-    "splitmixer_i_256_8_ks7_p7": "splitmixer_i_256_8",
-    "splitmixer_ii_256_8_ks7_p7": "splitmixer_ii_256_8",
-    "splitmixer_iii_256_8_ks7_p7": "splitmixer_iii_256_8",
-    "splitmixer_iv_256_8_ks7_p7": "splitmixer_iv_256_8",
-    "splitmixer_v_256_8_ks7_p7": "splitmixer_v_256_8",
-    "convmixer_256_8_ks7_p7": "convmixer_256_8",
 }
 
 _CIFAR: dict[str, object] = {"dim": 256, "depth": 8, "kernel_size": 5, "patch_size": 2}
@@ -247,10 +243,11 @@ def _variants() -> dict[str, tuple[dict[str, object], dict[str, object]]]:
         input_size=(3, 32, 32), num_classes=10, crop_pct=1.0, mean=CIFAR10_MEAN, std=CIFAR10_STD
     )
     food = cfg(num_classes=101, crop_pct=1.0)
-    for name, split in _CIFAR_SPLITS.items():
-        variants[name] = ({**_CIFAR, **split, "img_size": 32}, cifar)
-    for name, like in _FOOD_SPLITS.items():
-        variants[name] = ({**_FOOD, **_CIFAR_SPLITS[like]}, food)
+    for name, split in _SPLITS.items():
+        if name.endswith("_ks7_p7"):
+            variants[name] = ({**_FOOD, **split}, food)
+        else:
+            variants[name] = ({**_CIFAR, **split, "img_size": 32}, cifar)
     return variants
 
 

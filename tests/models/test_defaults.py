@@ -99,7 +99,12 @@ def test_images_are_sized_cropped_and_normalised_as_the_authors(name):
 def test_default_drop_path_is_the_authors(name):
     with torch.device("meta"):
         model = timm.create_model(name)
-    rates = [module.drop_prob for module in model.modules() if isinstance(module, DropPath)]
+    rates_of_block: dict[str, set[float]] = {}  # a block drops each of its branches alike
+    for key, module in model.named_modules():
+        if isinstance(module, DropPath):
+            rates_of_block.setdefault(key.rpartition(".")[0], set()).add(module.drop_prob)
+    assert all(len(rates) == 1 for rates in rates_of_block.values())
+    rates = [rate for rates in rates_of_block.values() for rate in rates]
     highest, depth = DROP_PATH.get(name, (0.1, 0))
     depths = CONVMLP_DROP_PATH.get(name, (depth,))
     expected = [highest * block / (depth - 1) for depth in depths for block in range(depth)]

@@ -20,7 +20,9 @@ def name(request):
 @pytest.mark.parametrize("dtype", DISTANCE)
 @pytest.mark.parametrize("how", ["weights", "autocast"])
 def test_half_precision_is_near_float64(name, dtype, how):
-    model = randomise(make(name)).double().eval()
+    # oneDNN's bfloat16 convolution of 8 x 8 patches is wrong for fewer channels, given AMX.
+    wider = {"stem_width": 32} if name.startswith("lvvit") else {}
+    model = randomise(make(name, **wider)).double().eval()
     batch = images(name, dtype=torch.float64)
     with torch.no_grad():
         exact = model(batch)
