@@ -57,6 +57,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _check_output(arguments: argparse.Namespace) -> None:
     """Refuse names that lie, and what would be lost, before torch is imported."""
     output: Path = arguments.output
+    if any((folder / "meta.json").exists() for folder in (output, output.parent)):
+        raise DataError(f"{output}: is part of a run's checkpoint; name another place")
     if arguments.format != "hub":
         fitting = next((name for name, s in SUFFIXES.items() if s and s == output.suffix), "")
         if fitting not in ("", arguments.format):

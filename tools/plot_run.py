@@ -8,15 +8,17 @@ The loss is smoothed, with what was measured pale beneath it. Bars at the accura
 deviation, were other images drawn for validation.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
+from tools.cli.output_files import add_force_option, check_output
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and mistakes are told before
     from matplotlib.axes import Axes
@@ -33,16 +35,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="picture to write; default: RUN/curves.png"
     )
-    arguments = command_line.parse(parser, argv)
-    try:
-        if len(arguments.runs) > 1 and arguments.output is None:
-            raise DataError("--output: name the picture, where it shows several runs")
-        events = {run.name: read_events(run) for run in arguments.runs}
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exits.BAD_INPUT
+    add_force_option(parser)
+    return exits.told(partial(_work, command_line.parse(parser, argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    if len(arguments.runs) > 1 and arguments.output is None:
+        raise DataError("--output: name the picture, where it shows several runs")
+    if arguments.output is not None:
+        check_output(arguments.output, suffixes=(".png", ".svg", ".pdf"), force=arguments.force)
     output = arguments.output or arguments.runs[0] / "curves.png"
-    draw(events, output)
+    draw({run.name: read_events(run) for run in arguments.runs}, output)
     print(f"curves: {output}")
     return exits.COMPLETE
 

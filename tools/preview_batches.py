@@ -22,6 +22,7 @@ from pipeline.errors import DataError
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
+from tools.cli.output_files import check_output
 from tools.cli.progress import importing
 from trainer import yaml_config
 from trainer.recipe import Recipe
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    if arguments.dump is None:
+        check_output(arguments.output, suffixes=(".png",), force=True)  # it is made again and again
     recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
     with importing():
         from tools.preview import drawn, picture

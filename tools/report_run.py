@@ -23,8 +23,9 @@ from pipeline import command_line
 from pipeline.storage.files import write_atomically
 from pipeline.words import counted
 from tools.cli import exits
-from tools.cli.output_files import add_json_option
+from tools.cli.output_files import add_force_option, add_json_option, check_output
 from trainer.record.data_wait import waiting_in_words
+from trainer.record.exit_file import EXIT_FILE
 from trainer.record.log_reader import read_log
 from trainer.record.report.files import Tree, read_run
 from trainer.record.report.page import page
@@ -36,9 +37,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.new_parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
-        "--output", type=Path, help="page; default: report.html in the run, or beside several"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="page; default: report.html in the run, or beside several",
     )
     add_json_option(parser)
+    add_force_option(parser)
     arguments = command_line.parse(parser, argv)
     if arguments.json and arguments.output:
         parser.error("--output has no effect with --json, which writes no page")
@@ -47,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     runs: list[Path] = arguments.runs
+    if arguments.output is not None:
+        check_output(arguments.output, suffixes=(".html",), force=arguments.force)
     states = [read_state(run) for run in runs]
     if arguments.json:
         print("\n".join(json.dumps(state) for state in states))
@@ -76,7 +83,6 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> Path:
     said = names if len(set(names)) == len(names) else [str(run) for run in runs]
     folder = runs[0] if len(runs) == 1 else runs[0].resolve().parent
     path = output or folder / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = page([read_run(run, name=name) for run, name in zip(runs, said, strict=True)])
     write_atomically(path, text.encode())
     return path
@@ -141,10 +147,11 @@ def _table(run: Path, state: Tree) -> Table:
 
 def _next(run: Path, state: Tree) -> list[str]:
     if state["state"] != "complete":
-        return [
-            "To go on:",
-            f"  deepspeed launch.py --config {run / 'recipe.yaml'}",
-        ]
+        on = f"  deepspeed launch.py --config {run / 'recipe.yaml'}"
+        ended = run / EXIT_FILE
+        if ended.exists() and json.loads(ended.read_text("utf-8"))["message"] == "cut short":
+            on += " run.max_steps=0"
+        return ["To go on:", on]
     return [
         "What comes next:",
         *(f"  {command}" for command in next_commands(run)),

@@ -107,6 +107,8 @@ class Trainer:
 
     def _fit(self) -> Outcome:
         total, patience = self._job.recipe.schedule.total_epochs, self._job.recipe.run.patience
+        if 0 < (most := self._job.recipe.run.max_steps) <= self.progress.step:
+            return self._stop(Outcome.CUT_SHORT, f"run.max_steps {most} reached")
         while self.progress.epoch < total and not self.progress.is_stale(patience):
             if early := self._train_epoch() or self._end_epoch():
                 self._profile.close()

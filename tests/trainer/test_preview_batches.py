@@ -26,7 +26,7 @@ def config(tmp_path, image_folder):
 
 
 def preview(config, *arguments):
-    output = config.parent / "pictures" / "batch.png"
+    output = config.parent / "batch.png"
     arguments = ["--config", str(config), "--output", str(output), *arguments]
     return preview_batches.main(arguments), output
 

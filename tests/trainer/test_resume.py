@@ -132,7 +132,8 @@ def cut_and_whole(folder: Path, cases: dict, data: dict[str, Path]) -> Path:
 
 def events(run: Path) -> list[dict]:
     """Steps and evaluations without their timings."""
-    timings = ("images_per_s", "data_wait_s", "data_wait_rank")
+    timings = ("images_per_s", "images_per_s_per_gpu", "mfu", "peak_memory_bytes")
+    timings += ("data_wait_s", "data_wait_rank")
     parsed = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     chosen = [event for event in parsed if event["event"] in ("step", "eval")]
     return [{k: v for k, v in event.items() if k not in timings} for event in chosen]

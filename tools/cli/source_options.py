@@ -96,6 +96,11 @@ def _with_val_folder(source: Path | RemoteFolder, name: str) -> Layout:
     folder = None if isinstance(source, RemoteFolder) else source / name
     if folder is None or not folder.is_dir():
         raise DataError(f"--val-folder {name}: there is no such local folder in {source}")
+    if folder.resolve() == (folder.parent / "train").resolve():
+        raise DataError(
+            f"--val-folder {name}: is the folder of the training images; name another, or hold some"
+            " of them out with --val-fraction 0.05"
+        )
     layout = class_folder_layout(folder.parent, {"train": "train", "val": name})
     assert layout is not None, "the folder is there"
     return layout

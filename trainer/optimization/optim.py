@@ -1,6 +1,7 @@
 """The optimizer: AdamW as torch has it, or any of timm's by its name, and gradient clipping."""
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,8 @@ class OptimConfig:
     def _check_numbers(self) -> None:
         for name in ("lr", "eps"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be > 0 and finite, got {value}")
         clips = ("clip_norm", "clip_value", "clip_agc")
         for name in ("weight_decay", *clips):
             if getattr(self, name) < 0:

@@ -22,7 +22,8 @@ class RunView:
     Attributes:
         name: of the run.
         status: what it is doing, where that is not simply training; or how it ended.
-        best: the best top-1 that was evaluated, in percent; None before the first.
+        best: the best top-1 that was evaluated, in percent, of the averaged weights where there are
+            any; None before the first.
         num_classes: of the data; 0 if unknown.
     """
 
@@ -30,6 +31,7 @@ class RunView:
         self.name = name
         self.status = ""
         self.best: float | None = None
+        self._has_average = False
         self.num_classes = 0
         self._start: Row = {}
         self._step: Row = {}
@@ -52,7 +54,10 @@ class RunView:
             self._take_step(row)
         elif kind == "eval":
             self._score = row
-            self.best = max(self.best or 0.0, _number(row["top1"]))
+            if row.get("ema") and not self._has_average:  # from here on, its scores count
+                self._has_average, self.best = True, None
+            if bool(row.get("ema")) == self._has_average:
+                self.best = max(self.best or 0.0, _number(row["top1"]))
 
     def _take_step(self, row: Row) -> None:
         self.status = ""
