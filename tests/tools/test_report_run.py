@@ -85,8 +85,11 @@ def test_the_page_lies_in_the_run_and_that_of_several_beside_them(run, capsys):
     told = report(capsys, run, other)
     assert f"report: {run.parent / 'report.html'}" in told
     assert "<title>mine, other</title>" in (run.parent / "report.html").read_text()
-    report(capsys, run, "--output", run.parent / "new" / "page.html")
-    assert (run.parent / "new" / "page.html").exists()
+    report(capsys, run, "--output", run.parent / "page.html")
+    assert (run.parent / "page.html").exists()
+    assert "exists" in report(capsys, run, "--output", run.parent / "page.html", code=73)
+    log = run / "metrics.jsonl"
+    assert "suffix" in report(capsys, run, "--output", log, "--force", code=2)
 
 
 def test_runs_of_one_name_are_called_by_their_paths(run, capsys):
