@@ -12,6 +12,7 @@
 - `chaos`, `chaos_attempt`: runs that are killed at random moments end as undisturbed ones.
 - `bench_report`: what a run's report costs it.
 - `plain`: each paper's architecture transcribed. `machine`: what was measured on.
+  `marked_page`: pages with tables.
 
 Raw results lie in `results/`.
 """

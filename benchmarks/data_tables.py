@@ -7,11 +7,11 @@ to the raw results.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_write import CODEC, LIMIT, PEER, table
+from benchmarks.marked_page import filled
 
 RESULTS_FOLDER = Path(__file__).parent / "results"
 PAGE = RESULTS_FOLDER.parents[1] / "docs" / "shards.md"
@@ -46,12 +46,7 @@ def tables() -> dict[str, str]:
 
 def page(text: str) -> str:
     """Return `text` with all tables in their places."""
-    found = tables()
-
-    def fill(mark: re.Match[str]) -> str:
-        return f"<!-- {mark[1]} -->\n\n{found[mark[1]]}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- ([^>]+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    return filled(text, tables())
 
 
 def machine_sentence(about: Report) -> str:

@@ -7,7 +7,6 @@ to the raw results.
 """
 
 import json
-import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from benchmarks.bench_loader import HOST
 from benchmarks.loader_peers.measure import MEMORY_EVERY
 from benchmarks.loader_peers.peers import NAMES
+from benchmarks.marked_page import filled
 
 RESULTS = Path(__file__).parent / "results" / "loader_speed.json"
 PAGE = RESULTS.parents[2] / "docs" / "loader_speed.md"
@@ -57,12 +57,7 @@ def tables(report: Report) -> dict[str, str]:
 
 def page(text: str, report: Report) -> str:
     """Return `text` with everything in its place."""
-    found = tables(report)
-
-    def fill(mark: re.Match[str]) -> str:
-        return f"<!-- {mark[1]} -->\n\n{found[mark[1]]}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- ([^>]+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    return filled(text, tables(report))
 
 
 def rates(report: Report, peer: str) -> list[float]:

@@ -7,10 +7,11 @@ to the raw results.
 """
 
 import json
-import re
 import statistics
 from pathlib import Path
 from typing import Any
+
+from benchmarks.marked_page import filled
 
 RESULTS = Path(__file__).parents[1] / "results" / "engine_cpu.json"
 PAGE = RESULTS.parents[2] / "docs" / "engine_speed.md"
@@ -43,12 +44,7 @@ def tables(report: Report | None) -> dict[str, str]:
 
 def page(text: str, report: Report | None) -> str:
     """Return `text` with everything in its place."""
-    found = tables(report)
-
-    def fill(mark: re.Match[str]) -> str:
-        return f"<!-- {mark[1]} -->\n\n{found[mark[1]]}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- ([^>]+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    return filled(text, tables(report))
 
 
 def ratio(run: Report, variant: str) -> float:

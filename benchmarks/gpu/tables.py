@@ -7,9 +7,10 @@ to the raw results.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from benchmarks.marked_page import filled
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = RESULTS.parents[1] / "docs" / "gpu_speed.md"
@@ -26,12 +27,7 @@ def tables() -> dict[str, str]:
 
 def page(text: str) -> str:
     """Return `text` with everything in its place."""
-    found = tables()
-
-    def fill(mark: re.Match[str]) -> str:
-        return f"<!-- {mark[1]} -->\n\n{found[mark[1]]}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- ([^>]+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    return filled(text, tables())
 
 
 def compiler_sentence(report: Report) -> str:

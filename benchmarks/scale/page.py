@@ -7,9 +7,10 @@ to the raw results.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from benchmarks.marked_page import filled
 
 _ROOT = Path(__file__).parents[2]
 RESULTS = _ROOT / "benchmarks" / "results" / "scale_ranks.json"
@@ -20,8 +21,7 @@ Report = dict[str, Any]
 
 def page(text: str, report: Report) -> str:
     """Return the page's text with the table of `report` in its place."""
-    table = f"<!-- ranks -->\n\n{machine_sentence(report)}\n\n{ranks_table(report)}\n\n<!-- end -->"
-    return re.sub(r"<!-- ranks -->\n.*?<!-- end -->", lambda _: table, text, flags=re.DOTALL)
+    return filled(text, {"ranks": f"{machine_sentence(report)}\n\n{ranks_table(report)}"})
 
 
 def machine_sentence(report: Report) -> str:

@@ -7,9 +7,10 @@ to the raw results.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from benchmarks.marked_page import filled
 
 RESULTS = Path(__file__).parents[1] / "results" / "token_labels_digits.json"
 PAGE = RESULTS.parents[2] / "docs" / "token_labels.md"
@@ -33,12 +34,7 @@ def tables(report: Report) -> dict[str, str]:
 
 def page(text: str, report: Report) -> str:
     """Return `text` with everything in its place."""
-    found = tables(report)
-
-    def fill(mark: re.Match[str]) -> str:
-        return f"<!-- {mark[1]} -->\n\n{found[mark[1]]}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- ([^>]+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    return filled(text, tables(report))
 
 
 def machine_sentence(about: Report) -> str:
