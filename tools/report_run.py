@@ -25,7 +25,7 @@ from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.output_files import add_force_option, add_json_option, check_output
 from trainer.record.data_wait import waiting_in_words
-from trainer.record.exit_file import EXIT_FILE
+from trainer.record.exit_file import read_exit
 from trainer.record.log_reader import read_log
 from trainer.record.report.files import Tree, read_run
 from trainer.record.report.page import page
@@ -148,8 +148,7 @@ def _table(run: Path, state: Tree) -> Table:
 def _next(run: Path, state: Tree) -> list[str]:
     if state["state"] != "complete":
         on = f"  deepspeed launch.py --config {run / 'recipe.yaml'}"
-        ended = run / EXIT_FILE
-        if ended.exists() and json.loads(ended.read_text("utf-8"))["message"] == "cut short":
+        if read_exit(run).get("message") == "cut short":
             on += " run.max_steps=0"
         return ["To go on:", on]
     return [

@@ -22,7 +22,7 @@ from pipeline import command_line
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_json_option
-from trainer.record.exit_file import EXIT_FILE
+from trainer.record.exit_file import read_exit
 from trainer.record.log_reader import read_log
 from trainer.sinks import display
 from trainer.sinks.run_view import RunView
@@ -77,8 +77,7 @@ def look(run: Path) -> RunView:
     view = RunView(run.name, read_log(run))
     if (run / "summary.json").exists():
         view.status = "complete"
-    elif (run / EXIT_FILE).exists():  # gone again while a process trains
-        ended = json.loads((run / EXIT_FILE).read_text(encoding="utf-8"))
+    elif ended := read_exit(run):
         view.status = f"ended with {ended['exit_code']}: {ended['message']}"
     return view
 

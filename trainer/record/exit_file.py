@@ -36,3 +36,9 @@ def write_exit(folder: Path, *, code: int, text: str, rank: int, is_echo: bool =
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     write_atomically(path, json.dumps(told, indent=2).encode() + b"\n")
+
+
+def read_exit(folder: Path) -> dict[str, str | int]:
+    """What `write_exit` left in the folder of a run; empty while a process trains."""
+    path = folder / EXIT_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
