@@ -274,7 +274,7 @@ class Engine:
         ranks = dist.get_world_size()
         if ranks == 1:
             return
-        flat = torch.cat([gradient.flatten() for _, gradient in self._gradients()])
+        flat = torch.cat([w.grad.flatten() for w in self.weights if w.grad is not None])
         flat.mul_(1 / ranks)
         dist.all_reduce(flat)
         means = flat.split([weight.numel() for weight in self.weights])
