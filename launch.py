@@ -130,8 +130,8 @@ class _Process:
         """Train; errors pass."""
         import torch.distributed as dist
 
-        from trainer.assembly import train
-        from trainer.engine import init_process_group
+        from trainer.assembly.run import train
+        from trainer.engine.process_group import init_process_group
         from trainer.job import Outcome
         from trainer.process.world import current, host_group
 

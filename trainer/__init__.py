@@ -7,8 +7,9 @@
 - `process`: this process among all of the run, and on its machine.
 - `assembly`: the parts of a run, put together.
 - `job`: what a trainer works on. `loop`: steps and saves. `evaluation`: scores.
-- `engine`, `zero_state`: DeepSpeed, and the state that it shards.
-- `optimization`: what makes up an optimizer step. `distillation`: a teacher's share in the loss.
+- `engine`: DeepSpeed, and the state that it shards.
+- `optimization`: what makes up an optimizer step. `objective`: from a micro-batch to its loss.
+  `distillation`: a teacher's share in it.
 - `watch`: what is odd in a step. `ema`: the average of the weights.
   `initial_weights`: what a run starts from.
 - `record`: what a run leaves on disk. `events`: what it says of itself. `sinks`:

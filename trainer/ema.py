@@ -11,8 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from trainer.engine import Engine
-from trainer.zero_state import flat_masters, gather_weights, refresh_weights, scatter_weights
+from trainer.engine.engine import Engine
+from trainer.engine.gather import gather_weights
+from trainer.engine.masters import flat_masters, refresh_weights
+from trainer.engine.scatter import scatter_weights
 
 
 def decay_at(step: int, decay: float, *, warmup: bool) -> float:

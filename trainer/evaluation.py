@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.batch import IGNORE_LABEL
 from trainer.ema import Ema
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
 from trainer.events import Evaluated
 from trainer.job import Job
 from trainer.record.report.judged import Judgements

@@ -17,7 +17,8 @@ import torch.distributed as dist
 from pipeline.batch import Batch
 from pipeline.words import counted
 from trainer.ema import Ema
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
+from trainer.engine.scatter import scatter_moments, scatter_weights
 from trainer.evaluation import Evaluator
 from trainer.events import Evaluated, Note, Step
 from trainer.job import Job, Outcome, TrainingError
@@ -30,7 +31,6 @@ from trainer.record import checkpoint
 from trainer.record.data_wait import waiting_in_words
 from trainer.record.meta import CheckpointError, RunProgress, Tally
 from trainer.record.saver import Saver
-from trainer.zero_state import scatter_moments, scatter_weights
 
 MAX_SKIPPED_IN_ROW = 20
 """Steps without finite gradients that end a run; fp16's first loss scale of 2**16 takes 17."""

@@ -24,12 +24,12 @@ from pipeline.batch import Batch, Loader
 from pipeline.config import InputSpec
 from trainer.batch_plan import BatchPlan
 from trainer.distillation import build_criterion
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
 from trainer.job import Job
 from trainer.loop import Trainer
+from trainer.objective import PlainObjective
 from trainer.optimization.loss import LossConfig, training_loss
 from trainer.optimization.model_draws import ModelDraws
-from trainer.optimization.objective import PlainObjective
 from trainer.optimization.optim import OptimConfig, build_optimizer
 from trainer.optimization.parameter_groups import parameter_groups
 from trainer.optimization.schedule import ScheduleConfig

@@ -8,6 +8,7 @@ before. "compile" is what the first step computed longer than the second one. Wh
 """
 
 import functools
+import importlib
 import json
 import sys
 import time
@@ -15,8 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-PARTS = {"open_splits": "data", "build_loader": "data", "_model": "model", "Engine": "engine"}
-"""What of `trainer.assembly` is which part."""
+PARTS = {
+    "run.open_splits": "data",
+    "data.build_loader": "data",
+    "model.build_model": "model",
+    "trainer.Engine": "engine",
+}
+"""What of which module of `trainer.assembly` is which part."""
 
 
 class Watch:
@@ -80,13 +86,14 @@ def main() -> int:
     """Run, and say what took how long."""
     watch = Watch(float(sys.argv[1]))
     import launch
-    import trainer.assembly as assembly
     from trainer.loop import Trainer
     from trainer.process.data_clock import DataClock
 
     watch.seconds["imports"] = time.time() - watch.started_at
-    for name, part in PARTS.items():
-        setattr(assembly, name, watch.timed(getattr(assembly, name), part))
+    for place, part in PARTS.items():
+        name, attribute = place.split(".")
+        module = importlib.import_module(f"trainer.assembly.{name}")
+        setattr(module, attribute, watch.timed(getattr(module, attribute), part))
     setattr(Trainer, "_train_step", watch.step(Trainer._train_step))  # noqa: B010
     setattr(DataClock, "waiting", watch.wait(DataClock.waiting))  # noqa: B010
     code = launch.main(sys.argv[2:])

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.engine.memory_run import Case, Step, our_step, plain_step
-from trainer.engine import init_process_group
+from trainer.engine.process_group import init_process_group
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.world import bootstrap
 

@@ -37,7 +37,6 @@ LEVELS = {
     "trainer.watch.step_watch": 8,
     "trainer.record.report": 8,
     "trainer.record.run_folder": 7,
-    "trainer.zero_state": 8,
     "trainer.ema": 9,
     "trainer.record.checkpoint": 9,
     "trainer.initial_weights": 10,
@@ -45,11 +44,11 @@ LEVELS = {
     "trainer.evaluation": 10,
     "trainer.record.saver": 10,
     "trainer.loop": 11,
-    "trainer.optimization.objective": 10,
+    "trainer.objective": 10,
     "trainer.distillation": 10,
     "trainer.capacity": 10,
-    "trainer.assembly": 11,
-    "launch": 12,
+    "trainer.assembly": 12,
+    "launch": 13,
     # Above the trainer, so that training cannot import what prepares data.
     "pipeline.prepare": 0,
     "pipeline.prepare.layouts": 12,
@@ -66,7 +65,7 @@ LEVELS = {
 """The longest prefix of a module's name decides. Equal levels: only within one folder."""
 
 OWNERS = {
-    "deepspeed": ("trainer.engine", "trainer.zero_state"),
+    "deepspeed": ("trainer.engine",),
     "nvidia": ("pipeline.loaders.dali_graph", "pipeline.loaders.dali_operations"),
     "ffcv": ("pipeline.prepare.writers.ffcv_library",),
     "fsspec": ("pipeline.storage.remote",),

@@ -13,10 +13,10 @@ from tests.support.pictures import CLASSES
 from tests.support.recipes import recipe
 from tests.support.small_models import randomise
 from trainer import yaml_config
+from trainer.engine.state import TrainingState
 from trainer.events import Evaluated
 from trainer.record import checkpoint
 from trainer.record.meta import Meta, RunProgress, Tally
-from trainer.zero_state import TrainingState
 
 NAME = "dynamixer_nano"
 assert NAME in models.names()

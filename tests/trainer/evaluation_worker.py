@@ -18,14 +18,15 @@ from models.build import build_model
 from pipeline.batch import IGNORE_LABEL, Batch
 from trainer.batch_plan import BatchPlan
 from trainer.ema import Ema
-from trainer.engine import Engine, init_process_group
+from trainer.engine.engine import Engine
+from trainer.engine.gather import gather_weights
+from trainer.engine.process_group import init_process_group
 from trainer.evaluation import Evaluator
 from trainer.optimization.optim import OptimConfig
 from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap
 from trainer.recipe import BatchConfig, ModelConfig, PrecisionConfig, Recipe, ZeroConfig
 from trainer.record.report.writer import NoReport
-from trainer.zero_state import gather_weights
 
 PER_RANK, BATCHES = 6, 3
 

@@ -7,7 +7,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from trainer.engine import init_process_group
+from trainer.engine.process_group import init_process_group
 from trainer.process.data_clock import DataClock
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.world import bootstrap, current, host_group, on_main

@@ -19,8 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.batch import Batch
-from trainer import assembly, yaml_config
-from trainer.engine import init_process_group
+from trainer import yaml_config
+from trainer.assembly import objective as assembly_objective
+from trainer.assembly.run import train
+from trainer.engine.process_group import init_process_group
 from trainer.job import Forward, Objective
 from trainer.process.signals import StopSignal
 from trainer.process.world import bootstrap, current
@@ -55,10 +57,10 @@ def train_all(recipe_file: Path, runs: list[list[str]]) -> None:
     """The runs of this rank, one after the other."""
     bootstrap()
     device = init_process_group()
-    assembly.build_objective = watching(assembly.build_objective)
+    assembly_objective.build_objective = watching(assembly_objective.build_objective)
     for overrides in runs:
         recipe = yaml_config.load(Recipe, recipe_file, overrides)
-        assembly.train(recipe, current(device), StopSignal(()), lambda _: os._exit(1))
+        train(recipe, current(device), StopSignal(()), lambda _: os._exit(1))
         dist.barrier()
     dist.destroy_process_group()
 

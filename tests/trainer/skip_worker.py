@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 
 from tests.trainer.zero_state_worker import make, train
-from trainer.engine import init_process_group
+from trainer.engine.gather import gather_state
+from trainer.engine.process_group import init_process_group
 from trainer.process.world import bootstrap
-from trainer.zero_state import gather_state
 
 
 def check(stage: int) -> dict[str, object]:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.batch_plan import BatchPlan
-from trainer.engine import Engine, init_process_group
+from trainer.engine.engine import Engine
+from trainer.engine.process_group import init_process_group
 from trainer.events import Note
 from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap

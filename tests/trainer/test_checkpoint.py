@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.engine.state import TrainingState
 from trainer.events import Evaluated
 from trainer.record import checkpoint
 from trainer.record.meta import CheckpointError, Meta, RunProgress, Tally, digest
-from trainer.zero_state import TrainingState
 
 
 def state(value: float) -> TrainingState:

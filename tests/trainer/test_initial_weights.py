@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import save_file
 
 from models.build import build_model
+from trainer.engine.state import TrainingState
 from trainer.events import Evaluated
 from trainer.initial_weights import find_weights, load_weights
 from trainer.record import checkpoint
 from trainer.record.meta import Meta, RunProgress, Tally
-from trainer.zero_state import TrainingState
 
 NAME = "dynamixer_nano"
 

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from models.build import build_model
 from trainer.batch_plan import BatchPlan
 from trainer.ema import Ema
-from trainer.engine import Engine, init_process_group
+from trainer.engine.engine import Engine
+from trainer.engine.gather import gather_weights
+from trainer.engine.process_group import init_process_group
 from trainer.optimization.loss import LossConfig, training_loss
 from trainer.optimization.optim import OptimConfig
 from trainer.optimization.schedule import ScheduleConfig, lr_at
 from trainer.process.world import bootstrap
 from trainer.recipe import BatchConfig, ModelConfig, Recipe, ZeroConfig
-from trainer.zero_state import gather_weights
 
 STEPS, STEPS_PER_EPOCH, BATCH, LR, DECAY = 50, 10, 8, 1e-3, 0.9
 SIZES = {"dynamixer_nano": 32, "splitmixer_i_256_8": 16}

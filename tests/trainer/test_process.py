@@ -11,9 +11,9 @@ import torch
 
 from tests.support.recipes import recipe
 from tests.support.torchrun import run_worker
-from trainer import engine
 from trainer.batch_plan import BatchPlan
-from trainer.engine import deepspeed_config
+from trainer.engine import process_group
+from trainer.engine.deepspeed_config import deepspeed_config
 from trainer.process import world
 from trainer.run_config import RunConfig
 
@@ -50,11 +50,11 @@ def gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: calls.append(("device", index)))
     monkeypatch.setattr(
-        engine.deepspeed,
+        process_group.deepspeed,
         "init_distributed",
         lambda *, dist_backend, verbose: calls.append(dist_backend),
     )
-    monkeypatch.setattr(engine, "make_host_group", lambda: calls.append("host group"))
+    monkeypatch.setattr(process_group, "make_host_group", lambda: calls.append("host group"))
 
     def show(count: int, local_rank: int) -> list[object]:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
@@ -66,13 +66,13 @@ def gpus(monkeypatch):
 
 def test_the_device_is_set_before_the_first_collective(gpus):
     calls = gpus(count=4, local_rank=3)
-    assert engine.init_process_group() == torch.device("cuda", 3)
+    assert process_group.init_process_group() == torch.device("cuda", 3)
     assert calls == [("device", 3), "nccl", "host group"]
 
 
 def test_a_rank_that_sees_one_gpu_takes_it(gpus):
     calls = gpus(count=1, local_rank=3)
-    assert engine.init_process_group() == torch.device("cuda", 0)
+    assert process_group.init_process_group() == torch.device("cuda", 0)
     assert calls[0] == ("device", 0)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.support.torchrun import run_worker
-from trainer.watch.gradient_check import gradient_norms
+from trainer.engine.gradient_check import gradient_norms
 from trainer.watch.odd_steps import MOST, NAME, OddStep, OddStepList
 from trainer.watch.spikes import LEAST, WINDOW, SpikeRule
 

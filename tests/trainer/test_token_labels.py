@@ -19,8 +19,8 @@ from tests.support.small_models import make
 from tests.support.trained_models import write_run
 from tools import make_token_labels
 from trainer import yaml_config
+from trainer.objective import build_objective, mix_token_draw
 from trainer.optimization.loss import soft_target_cross_entropy
-from trainer.optimization.objective import build_objective, mix_token_draw
 from trainer.optimization.token_labels import TokenLabelsConfig, token_label_loss
 from trainer.recipe import Recipe
 from trainer.record.meta import RunProgress

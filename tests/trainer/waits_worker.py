@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from benchmarks.engine.memory_run import Case, InMemory, trainer_of
 from tests.support.host_waits import HostWaits, accelerator_behind_the_back
-from trainer.engine import init_process_group
+from trainer.engine.process_group import init_process_group
 from trainer.process.world import bootstrap
 
 STEPS, LOG_EVERY = 9, 3

@@ -16,7 +16,11 @@ import torch.nn.functional as F
 from models.build import build_model
 from trainer.batch_plan import BatchPlan
 from trainer.ema import Ema
-from trainer.engine import Engine, init_process_group
+from trainer.engine.engine import Engine
+from trainer.engine.gather import gather_state
+from trainer.engine.process_group import init_process_group
+from trainer.engine.scatter import scatter_moments, scatter_weights
+from trainer.engine.state import TrainingState
 from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.world import bootstrap
 from trainer.recipe import (
@@ -26,12 +30,6 @@ from trainer.recipe import (
     PrecisionConfig,
     Recipe,
     ZeroConfig,
-)
-from trainer.zero_state import (
-    TrainingState,
-    gather_state,
-    scatter_moments,
-    scatter_weights,
 )
 
 GLOBAL, ROUNDS = 16, 2

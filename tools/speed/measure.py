@@ -10,7 +10,8 @@ import torch.distributed as dist
 from models.build import build_model
 from pipeline.formats.open import open_split
 from tools.speed.stages import Bench, Measured, plan_of
-from trainer.engine import Engine, allow_tf32, init_process_group
+from trainer.engine.engine import Engine
+from trainer.engine.process_group import allow_tf32, init_process_group
 from trainer.input_spec import input_spec, take_input
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.world import bootstrap, current, share_cores

@@ -25,7 +25,7 @@ from pipeline.loaders.encoded import EncodedBatches
 from tools.speed.held_source import HeldSource
 from trainer.batch_plan import BatchPlan
 from trainer.distillation import build_criterion
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
 from trainer.recipe import Recipe
 
 _HELD_BATCHES = 16

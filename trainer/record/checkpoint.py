@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.storage.files import file_sha256, sync
+from trainer.engine.state import TrainingState
 from trainer.record.meta import FORMAT, CheckpointError, Meta, digest, parse, read_tree
-from trainer.zero_state import TrainingState
 
 
 def write(root: Path, state: TrainingState, meta: Meta, *, keep: int) -> Path:

@@ -10,7 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 from trainer.ema import Ema
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
+from trainer.engine.gather import gather_state
+from trainer.engine.state import TrainingState
 from trainer.events import Evaluated, Note, Saved
 from trainer.job import Job, TrainingError
 from trainer.process.launcher import long_stop
@@ -18,7 +20,6 @@ from trainer.process.world import on_main
 from trainer.record import checkpoint
 from trainer.record.background import Background
 from trainer.record.meta import Meta, RunProgress, Tally
-from trainer.zero_state import TrainingState, gather_state
 
 
 class _Written(NamedTuple):

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.order import sample_of
+from trainer.engine.gradient_check import GradientCheck
 from trainer.events import Note, Sink
 from trainer.process.world import host_group, on_main
 from trainer.record.meta import RunProgress
-from trainer.watch.gradient_check import GradientCheck
 from trainer.watch.odd_steps import MOST, NAME, OddStep, OddStepList
 from trainer.watch.spikes import SpikeRule
 
