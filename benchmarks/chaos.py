@@ -34,6 +34,7 @@ from benchmarks.chaos_attempt import (
 )
 from benchmarks.machine import machine
 from tools import make_digits
+from trainer.events import TIMINGS
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, BATCH = 12, 16
@@ -48,14 +49,6 @@ augment: {{erase: 0.25, mixup: 0.2, cutmix: 1.0, smoothing: 0.1}}
 ema: {{decay: 0.9}}
 run: {{name: {RUN_NAME}, log_every: 1, save_every_steps: 4, keep_checkpoints: 2}}
 """
-TIMINGS = (
-    "images_per_s",
-    "images_per_s_per_gpu",
-    "mfu",
-    "peak_memory_bytes",
-    "data_wait_s",
-    "data_wait_rank",
-)
 
 
 def prepare(scratch: Path) -> None:

@@ -45,6 +45,13 @@ class Step:
     allocated, on a CPU the resident set."""
 
 
+TIMINGS = (
+    *("images_per_s", "images_per_s_per_gpu", "mfu"),
+    *("peak_memory_bytes", "data_wait_s", "data_wait_rank"),
+)
+"""What of a `Step` says how it went on this machine; all else repeats when the run is repeated."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
     """How the validation images are classified; accuracies are in percent."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tools import make_digits
+from trainer.events import TIMINGS
 
 ROOT = Path(__file__).parents[2]
-TIMINGS = ("images_per_s", "data_wait_s", "data_wait_rank")
 RECIPE = """
 model: {{name: dynamixer_nano}}
 data: {{crop: {{scale: [0.6, 1.0], hflip: 0.5}}}}

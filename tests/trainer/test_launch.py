@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 import models  # noqa: F401  # registers dynamixer_nano
 from tools import export_weights, make_digits, make_shards, plot_run, report_run
+from trainer.events import TIMINGS
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -126,10 +127,8 @@ def exit_of(folder: Path) -> tuple[int, str]:
 
 def what_must_repeat(folder: Path) -> list[dict[str, float]]:
     """Steps and evaluations without their timings."""
-    timings = ("images_per_s", "images_per_s_per_gpu", "mfu", "peak_memory_bytes", "data_wait_s")
-    timings += ("data_wait_rank",)
     chosen = events(folder, "step") + events(folder, "eval")
-    return [{k: v for k, v in event.items() if k not in timings} for event in chosen]
+    return [{k: v for k, v in event.items() if k not in TIMINGS} for event in chosen]
 
 
 def final_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.support.torchrun import ROOT
 from tools import make_digits, make_shards
+from trainer.events import TIMINGS
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 RECIPE = """
@@ -132,11 +133,9 @@ def cut_and_whole(folder: Path, cases: dict, data: dict[str, Path]) -> Path:
 
 def events(run: Path) -> list[dict]:
     """Steps and evaluations without their timings."""
-    timings = ("images_per_s", "images_per_s_per_gpu", "mfu", "peak_memory_bytes")
-    timings += ("data_wait_s", "data_wait_rank")
     parsed = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     chosen = [event for event in parsed if event["event"] in ("step", "eval")]
-    return [{k: v for k, v in event.items() if k not in timings} for event in chosen]
+    return [{k: v for k, v in event.items() if k not in TIMINGS} for event in chosen]
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:
