@@ -1,0 +1,79 @@
+"""Measures what docs/model_speed.md shows of a processor, part by part, each to its own raw file.
+
+    python -m benchmarks.model_speed --seconds 1200
+
+Runs `benchmarks.bench_model` once a part, in the order of worth; a part that the time cuts off says
+so, and the same command goes on. Parts that are complete cost a second each.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+
+from benchmarks.model_speed_table import RESULTS
+from pipeline.exit_codes import COMPLETE, INTERRUPTED
+
+S_MODELS = ("amixer_t", "amixer_deit_s", "dynamixer_s", "vip_s7")
+LARGE = ("dynamixer_m", "vip_m7", "amixer_s", "amixer_b", "dynamixer_l", "vip_l7")
+SMALL = (
+    *("splitmixer_i_256_8", "splitmixer_ii_256_8", "splitmixer_iii_256_8", "splitmixer_iv_256_8"),
+    *("splitmixer_v_256_8", "stridemixer_i_256_8", "convmixer_256_8"),
+)
+WIDE = ("splitmixer_768_32", "splitmixer_1024_20_ks9_p14", "convmixer_256_8_ks7_p7")
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "cpu": (*S_MODELS, "--batch-size", "4", "--rounds", "5"),
+    "cpu_small": (*SMALL, "--batch-size", "16", "--rounds", "9"),
+    "cpu_bf16": (*S_MODELS, "--modes", "inference", "--dtype", "bfloat16", "--batch-size", "4"),
+    "cpu_autocast": (
+        *(*S_MODELS, "--modes", "training", "--autocast", "bfloat16", "--batch-size", "4"),
+        *("--compiled", "blocks", "--rounds", "5"),
+    ),
+    "cpu_224": (*WIDE, "--batch-size", "2", "--rounds", "3", "--compiled", "blocks"),
+    "cpu_large": (*LARGE, "--batch-size", "2", "--rounds", "3", "--compiled"),
+    "cpu_malloc": (
+        *("splitmixer_ii_256_8", "convmixer_256_8", "--modes", "training"),
+        *("--batch-size", "128", "--rounds", "5", "--compiled"),
+    ),
+    "cpu_malloc_default": (
+        *("splitmixer_ii_256_8", "convmixer_256_8", "--modes", "training"),
+        *("--batch-size", "128", "--rounds", "5", "--compiled", "--malloc", "default"),
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what is not measured yet; 75 where the time was over before the end."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for all parts")
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    ends = time.monotonic() + arguments.seconds
+    outcome = COMPLETE
+    for part in arguments.parts or PARTS:
+        code = _measure(part, ends)
+        if code not in (COMPLETE, INTERRUPTED):
+            return code
+        outcome = max(outcome, code)
+    return outcome
+
+
+def _measure(part: str, ends: float) -> int:
+    """Run a part in a process of its own; returns its exit code."""
+    left = ends - time.monotonic()
+    if left <= 0:
+        print(f"{part}: the time is over")
+        return INTERRUPTED
+    print(f"== {part}", flush=True)
+    command = [sys.executable, "-m", "benchmarks.bench_model", *PARTS[part]]
+    command += ["--output", str(RESULTS / f"model_speed_{part}.json"), "--seconds", f"{left:.0f}"]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
