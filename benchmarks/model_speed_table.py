@@ -102,7 +102,7 @@ def _table(results: list[Report]) -> list[str]:
 def _cells(result: Report) -> list[str]:
     seconds, memory = result["seconds_per_step"], result["peak_bytes"]
     plain_ms = 1e3 * statistics.median(seconds["plain"]) / result["batch_size"]
-    first, shares = result["first_step_s"], result["share_of_time_in_products"]
+    first, shares = result["first_step_s"], result["shares_of_time"]
     return [
         result["model"],
         str(result["batch_size"]),
@@ -112,7 +112,7 @@ def _cells(result: Report) -> list[str]:
         *(_ratio(seconds, variant) for variant in ("ours", "whole", "blocks")),
         " / ".join(_whole(first.get(key), 1) for key in ("whole", "blocks")),
         " / ".join(_whole(memory.get(key), 1e6) for key in ("plain", "ours", "whole", "blocks")),
-        f"{shares['plain']:.0%} / {shares['ours']:.0%}" if shares else "",
+        " / ".join(f"{shares[key]['products']:.0%}" for key in ("plain", "ours")) if shares else "",
         *_limits(result),
     ]
 
@@ -140,20 +140,28 @@ def _limits(result: Report) -> list[str]:
 
 def products(reports: list[Report]) -> str:
     """Return, by Amdahl's law, how many times as fast as plain a model can be at most."""
-    heads = "| model | step | type | plain's time in products | at most | ours, eager | compiled |"
-    lines = [heads, "| --- | --- | --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| model | step | type | plain's time in products | hence at most | in functions, too"
+        " | hence at most | ours, eager | compiled |",
+        "| --- | --- | --- " + "| ---: " * 6 + "|",
+    ]
     for report in reports:
-        for result in report["results"]:
-            if result["share_of_time_in_products"]:
-                share = result["share_of_time_in_products"]["plain"]
-                seconds = result["seconds_per_step"]
-                compiled = [_ratio(seconds, key) for key in ("whole", "blocks")]
-                best = max(compiled, key=lambda text: float(text[:-1] or 0))
-                lines.append(
-                    f"| {result['model']} | {result['mode']} | {type_of(report['settings'])} |"
-                    f" {share:.0%} | {1 / share:.2f}x | {_ratio(seconds, 'ours')} | {best} |"
-                )
+        lines += [
+            _bound(result, type_of(report["settings"]))
+            for result in report["results"]
+            if result["shares_of_time"]
+        ]
     return "\n".join(lines)
+
+
+def _bound(result: Report, numbers: str) -> str:
+    shares, seconds = result["shares_of_time"]["plain"], result["seconds_per_step"]
+    compiled = [_ratio(seconds, key) for key in ("whole", "blocks") if key in seconds]
+    cells = [result["model"], result["mode"], numbers]
+    for share in (shares["products"], shares["products"] + shares["functions"]):
+        cells += [f"{share:.0%}", f"{1 / share:.2f}x"]
+    cells += [_ratio(seconds, "ours"), max(compiled, key=lambda x: float(x[:-1]), default="")]
+    return f"| {' | '.join(cells)} |"
 
 
 def malloc(reports: list[Report]) -> str:

@@ -27,7 +27,7 @@ import models
 from benchmarks import model_cost
 from benchmarks.measured_peaks import measured_peak
 from benchmarks.model_cost import macs, parameters, peak_of, products
-from benchmarks.product_share import product_seconds
+from benchmarks.product_share import shares
 from models.build import compile_in_place
 from trainer.capacity import memory
 from trainer.process.allocator import give_back
@@ -39,6 +39,7 @@ PLAIN_MODULES = {
     **{f"models.{family}": f"benchmarks.plain.{family}" for family in models.FAMILIES},
     "models.amixer_windowed": "benchmarks.plain.amixer",
 }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -108,16 +109,15 @@ def measure(name: str, mode: Mode, settings: Settings) -> dict[str, object]:
     reference = runs["plain"].output()
     first_step_s, difference = {}, {}
     for variant, run in runs.items():
-        with empty_compiler_cache(settings.device):
+        is_compiled = variant in settings.compiled
+        with empty_compiler_cache(settings.device) if is_compiled else nullcontext():
             first_step_s[variant] = _seconds(run.step, settings.device)
         error = (run.output() - reference).abs().max() / reference.abs().max()
         difference[variant] = float(error)
     seconds = time_interleaved({key: run.step for key, run in runs.items()}, settings)
     kept_bytes = kept(settings.device)
     peaks = {key: peak_bytes(run.step, settings.device) for key, run in runs.items()}
-    eager = None
-    if settings.device.type == "cpu":
-        eager = {key: product_seconds(runs[key].step) for key in ("plain", "ours")}
+    is_cpu = settings.device.type == "cpu"
     return {
         "model": name,
         "mode": mode,
@@ -129,8 +129,9 @@ def measure(name: str, mode: Mode, settings: Settings) -> dict[str, object]:
         "peak_bytes": peaks,
         "kept_bytes": kept_bytes,
         "largest_relative_difference_from_plain": difference,
-        "share_of_time_in_products": eager and {key: a / b for key, (a, b) in eager.items()},
-        "seconds_in_products": eager and {key: a for key, (a, _) in eager.items()},
+        "shares_of_time": {key: shares(runs[key].step) for key in ("plain", "ours")}
+        if is_cpu
+        else None,
         "device_limits": device_limits(name, mode, settings),
         "measured_in_s": time.perf_counter() - began,
     }

@@ -63,8 +63,7 @@ def test_the_roofline_is_the_longer_of_arithmetic_and_memory_for_each_product():
     # by memory.
     peak = Peak(matmul_flops_per_s=20, fma_flops_per_s=1, bytes_per_s=20, source="")
     by_hand = [
-        max(f / 20, 4 * b / 20)
-        for f, b in zip(FLOPS, (VALUES, GENERATE, MIX, OUT), strict=True)
+        max(f / 20, 4 * b / 20) for f, b in zip(FLOPS, (VALUES, GENERATE, MIX, OUT), strict=True)
     ]
     assert [f > 4 * b for f, b in zip(FLOPS, (VALUES, GENERATE, MIX, OUT), strict=True)] == [
         *(True, False, False, False)
