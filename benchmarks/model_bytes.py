@@ -21,6 +21,7 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.model_cost import least_bytes, products, touched
 from benchmarks.model_timing import Mode, input_size, make_ours, make_plain
+from benchmarks.resumed import begun
 from pipeline.storage.files import write_atomically
 
 OUTPUT = Path(__file__).parent / "results" / "model_bytes.json"
@@ -125,12 +126,15 @@ def _eager(name: str, mode: Mode, *, is_ours: bool) -> dict[str, int]:
 
 
 def main() -> None:
-    """Count, and write the results."""
-    report = {
-        "settings": {"batch_size": BATCH, "dtype": "bfloat16", "torch": torch.__version__},
-        "results": [count(name) for name in MODELS],
-    }
-    write_atomically(OUTPUT, (json.dumps(report, indent=1) + "\n").encode())
+    """Count what is not counted yet; delete the results to count all anew."""
+    settings = {"batch_size": BATCH, "dtype": "bfloat16"}
+    here = {"machine": {"torch": torch.__version__}, "settings": settings}
+    report = begun(OUTPUT, **here) or {**here, "results": []}
+    done = {result["model"] for result in report["results"]}
+    for name in [name for name in MODELS if name not in done]:
+        report["results"].append(count(name))
+        report["results"].sort(key=lambda result: MODELS.index(result["model"]))
+        write_atomically(OUTPUT, (json.dumps(report, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
