@@ -83,7 +83,7 @@ def test_depthwise_convolutions_do_not_run_on_matrix_units():
     assert product.least_s(peak, training=False) == product.flops / 10
 
 
-@pytest.mark.parametrize("name", ["dynamixer_nano", "vip_s14", "amixer_deit_s", "lvvit_t"])
+@pytest.mark.parametrize("name", ["dynamixer_nano", "lvvit_t"])
 def test_operations_of_a_training_step_are_those_that_torch_counts(name):
     with torch.device("meta"):
         model = make_ours(name)
@@ -116,7 +116,8 @@ def test_committed_bytes_are_those_of_the_models():
     report = json.loads(model_bytes.OUTPUT.read_text(encoding="utf-8"))
     assert [result["model"] for result in report["results"]] == list(model_bytes.MODELS)
     by_name = {result["model"]: result for result in report["results"]}
-    assert model_bytes.count("vip_s7") == by_name["vip_s7"]
+    name = "convmixer_256_8_ks7_p7"
+    assert model_bytes.count(name) == by_name[name]
 
 
 def test_no_model_moves_less_than_the_least():
