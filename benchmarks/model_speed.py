@@ -18,32 +18,36 @@ S_MODELS = ("amixer_t", "amixer_deit_s", "dynamixer_s", "vip_s7")
 LARGE = ("dynamixer_m", "dynamixer_l", "vip_m7", "vip_l7", "amixer_s", "amixer_b")
 SMALL = (
     *("splitmixer_i_256_8", "splitmixer_ii_256_8", "splitmixer_iii_256_8", "convmixer_256_8"),
-    *("splitmixer_iv_256_8", "splitmixer_v_256_8", "stridemixer_i_256_8"),
+    *("stridemixer_i_256_8", "splitmixer_iv_256_8", "splitmixer_v_256_8"),
 )
 WIDE = ("splitmixer_768_32", "splitmixer_1024_20_ks9_p14", "convmixer_256_8_ks7_p7")
 
 INFERENCE = ("--modes", "inference")
-TRAINING = ("--modes", "training", "--compiled", "blocks")
+TRAINING = ("--modes", "training")
+BY_BLOCK = ("--compiled", "blocks")
 MALLOC = (
-    *("splitmixer_ii_256_8", "convmixer_256_8", "--modes", "training", "--compiled"),
+    *("splitmixer_ii_256_8", "convmixer_256_8", *TRAINING, "--compiled"),
     *("--batch-size", "64", "--rounds", "3"),
 )
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "cpu_training": (*S_MODELS, *TRAINING, "--batch-size", "4", "--rounds", "4"),
-    "cpu_inference": (*S_MODELS, *INFERENCE, "--batch-size", "4", "--rounds", "5"),
-    "cpu_small_inference": (*SMALL, *INFERENCE, "--batch-size", "16", "--rounds", "9"),
-    "cpu_small_training": (*SMALL, *TRAINING, "--batch-size", "16", "--rounds", "7"),
-    "cpu_autocast": (
-        *(*S_MODELS, *TRAINING, "--autocast", "bfloat16", "--batch-size", "4", "--rounds", "4"),
-    ),
-    "cpu_bf16": (
-        *(*S_MODELS, *INFERENCE, "--dtype", "bfloat16", "--batch-size", "4", "--rounds", "5"),
-        *("--compiled", "blocks"),
-    ),
-    "cpu_224": (*WIDE, "--batch-size", "2", "--rounds", "3", "--compiled", "blocks"),
+    "cpu_training": (*S_MODELS, *TRAINING, *BY_BLOCK, "--batch-size", "4", "--rounds", "3"),
+    "cpu_inference": (*S_MODELS, *INFERENCE, *BY_BLOCK, "--batch-size", "4", "--rounds", "5"),
     "cpu_malloc": MALLOC,
     "cpu_malloc_default": (*MALLOC, "--malloc", "default"),
+    "cpu_small_inference": (*SMALL, *INFERENCE, "--batch-size", "16", "--rounds", "9"),
+    "cpu_small_training": (
+        *(*SMALL[:5], *TRAINING, *BY_BLOCK, "--batch-size", "16", "--rounds", "5"),
+    ),
+    "cpu_autocast": (
+        *(*S_MODELS[1:], *TRAINING, *BY_BLOCK, "--autocast", "bfloat16"),
+        *("--batch-size", "4", "--rounds", "3"),
+    ),
+    "cpu_bf16": (
+        *(*S_MODELS[1:], *INFERENCE, *BY_BLOCK, "--dtype", "bfloat16"),
+        *("--batch-size", "4", "--rounds", "5"),
+    ),
+    "cpu_224": (*WIDE, *BY_BLOCK, "--batch-size", "2", "--rounds", "3"),
     "cpu_large": (*LARGE, "--batch-size", "1", "--rounds", "2", "--compiled"),
 }
 """Arguments of `benchmarks.bench_model` by the name of the raw file, after `model_speed_`."""
