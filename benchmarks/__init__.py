@@ -3,9 +3,8 @@
 - `bench_loader`, its peers in `loader_peers`: loading. `loader_tables`: docs/loader_speed.md.
 - `bench_ffcv`, `bench_write`, `write_peers`, `bench_recode`, `bench_scale`: making shards.
   `data_tables`: the tables of docs/shards.md.
-- `bench_model`, `model_timing`, `product_share`: models' speed. `model_speed`: all of it that
-  docs/model_speed.md shows. `model_speed_table`, `model_bytes_table`: that page.
-- `model_bytes`: what models read and write. `measured_peaks`: what a processor does at most.
+- `bench_model`, `model_timing`: models' speed. `model_speed`: all of it that docs/model_speed.md
+  shows. `model_speed_table`: that page. `model_limits`: what keeps models from being faster.
 - `engine`: the trainer beside plain PyTorch. Its tables are those of docs/engine_speed.md.
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.

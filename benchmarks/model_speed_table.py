@@ -11,8 +11,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import model_bytes_table
 from benchmarks.marked_page import filled
+from benchmarks.model_limits import bytes_tables
 from benchmarks.model_timing import median_ratio
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,7 +34,7 @@ def tables(reports: dict[str, Report]) -> dict[str, str]:
         "speed": render(kept),
         "products": products(kept),
         "malloc": malloc(list(reports.values())),
-        **model_bytes_table.tables(),
+        **bytes_tables.tables(),
     }
 
 

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 import models
 from benchmarks import model_cost
-from benchmarks.measured_peaks import measured_peak
 from benchmarks.model_cost import macs, parameters, peak_of, products
-from benchmarks.product_share import shares
+from benchmarks.model_limits.measured_peaks import measured_peak
+from benchmarks.model_limits.product_share import shares
 from models.build import compile_in_place
 from trainer.capacity import memory
 from trainer.process.allocator import give_back

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import bench_model, measured_peaks, model_speed, model_speed_table
+from benchmarks import bench_model, model_speed, model_speed_table
+from benchmarks.model_limits import measured_peaks
 from benchmarks.model_timing import Settings, make_runs
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import measured_peaks, model_bytes
-from benchmarks.measured_peaks import measured_peak
-from benchmarks.model_bytes import ByteCounter
 from benchmarks.model_cost import Peak, least_bytes, least_s, products, step_flops
+from benchmarks.model_limits import measured_peaks, model_bytes
+from benchmarks.model_limits.measured_peaks import measured_peak
+from benchmarks.model_limits.model_bytes import ByteCounter
 from benchmarks.model_timing import input_size, make_ours
 from models.device_peaks import PEAKS, peaks_of
 

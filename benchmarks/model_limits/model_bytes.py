@@ -1,7 +1,7 @@
 """Where a step's bytes go: what eager code reads and writes, by kind, beside the least.
 
-    python -m benchmarks.model_bytes            # benchmarks/results/model_bytes.json
-    python -m benchmarks.model_speed_table      # docs/model_speed.md from all results
+    python -m benchmarks.model_limits.model_bytes   # benchmarks/results/model_bytes.json
+    python -m benchmarks.model_speed_table          # docs/model_speed.md from all results
 
 Counted on PyTorch's meta device in pure bfloat16, so nothing is computed. Every operation that is
 no view reads its operands and writes its results: what an eager run asks of the memory where no
@@ -24,7 +24,7 @@ from benchmarks.model_timing import Mode, input_size, make_ours, make_plain
 from benchmarks.resumed import begun
 from pipeline.storage.files import write_atomically
 
-OUTPUT = Path(__file__).parent / "results" / "model_bytes.json"
+OUTPUT = Path(__file__).parents[1] / "results" / "model_bytes.json"
 BATCH = 16
 """Images; weights count once a step, so figures for an image depend on it a little."""
 DTYPE = torch.bfloat16

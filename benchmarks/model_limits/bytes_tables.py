@@ -1,9 +1,9 @@
-"""Tables of docs/model_speed.md about bytes, from what `benchmarks.model_bytes` counted."""
+"""Tables of docs/model_speed.md about bytes, from what `model_bytes` beside it counted."""
 
 import json
 from typing import Any
 
-from benchmarks.model_bytes import KINDS, OUTPUT
+from benchmarks.model_limits.model_bytes import KINDS, OUTPUT
 
 
 def tables() -> dict[str, str]:
