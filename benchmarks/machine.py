@@ -23,7 +23,18 @@ def machine() -> dict[str, object]:
     }
 
 
+def bfloat16_units() -> list[str]:
+    """Return what the processor has for products of bfloat16, as Linux calls it."""
+    flags = _cpu_fact("flags").split()
+    return [unit for unit in ("avx512_bf16", "amx_bf16") if unit in flags]
+
+
 def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return _cpu_fact("model name") or platform.machine()
+
+
+def _cpu_fact(key: str) -> str:
+    """What Linux says of the first core; empty where it says nothing."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith(key)), "")

@@ -1,11 +1,10 @@
 """Time a model four ways, interleaved: plain, ours, ours compiled whole and block by block.
 
-"plain" is the transcription of the paper (`benchmarks/plain_*.py`), run eagerly in the layout of
-the published code. All four have the same weights and see the same images. Rounds take turns, and
-ratios are taken within a round, so that what else the machine does meanwhile hits all alike.
+"plain" is the transcription of the paper (`benchmarks/plain/`), run eagerly in the layout of the
+published code. All have the same weights and see the same images. Rounds take turns, and ratios are
+taken within a round, so that what else the machine does meanwhile hits all alike.
 """
 
-import ctypes
 import gc
 import importlib
 import os
@@ -14,39 +13,41 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
+import psutil
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 import models
+from benchmarks import model_cost
 from benchmarks.model_cost import macs, parameters, peak_of, products
+from benchmarks.model_limits.measured_peaks import measured_peak
+from benchmarks.model_limits.product_share import shares
 from models.build import compile_in_place
+from trainer.capacity import memory
+from trainer.process.allocator import give_back
 
 Mode = Literal["inference", "training"]
 Step = Callable[[], None]
-VARIANTS = ("plain", "ours", "whole", "blocks")
 
 PLAIN_MODULES = {
     **{f"models.{family}": f"benchmarks.plain.{family}" for family in models.FAMILIES},
     "models.amixer_windowed": "benchmarks.plain.amixer",
 }
 
-PRODUCT_OPS = {
-    "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_convolution",
-    "aten::convolution_backward", "aten::_slow_conv2d_forward", "aten::_slow_conv2d_backward",
-}  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How to measure. `steps` are taken per round and variant; `channels_last` is about ours."""
+    """How to measure. `steps` are taken per round and variant; `channels_last` is about ours.
+
+    With `autocast`, weights and images are float32, and products are of that type, as in training.
+    `dtype` is the products' in any case.
+    """
 
     batch_size: int
     rounds: int
@@ -54,6 +55,22 @@ class Settings:
     device: torch.device
     dtype: torch.dtype
     channels_last: bool
+    autocast: bool = False
+    compiled: tuple[str, ...] = ("whole", "blocks")
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What is measured, the baseline first."""
+        return ("plain", "ours", *self.compiled)
+
+    @property
+    def stored(self) -> torch.dtype:
+        """The type of weights and images."""
+        return torch.float32 if self.autocast else self.dtype
+
+    def casting(self) -> AbstractContextManager[object]:
+        """What a forward pass runs in."""
+        return torch.autocast(self.device.type, self.dtype) if self.autocast else nullcontext()
 
 
 def input_size(name: str) -> tuple[int, int, int]:
@@ -85,19 +102,22 @@ def make_plain(name: str) -> nn.Module:
 
 def measure(name: str, mode: Mode, settings: Settings) -> dict[str, object]:
     """Everything that is known about one model in one mode; see docs/model_speed.md."""
+    began = time.perf_counter()
     torch.compiler.reset()
     torch.manual_seed(0)
     runs = make_runs(name, mode, settings)
     reference = runs["plain"].output()
     first_step_s, difference = {}, {}
     for variant, run in runs.items():
-        with empty_compiler_cache(settings.device):
+        is_compiled = variant in settings.compiled
+        with empty_compiler_cache(settings.device) if is_compiled else nullcontext():
             first_step_s[variant] = _seconds(run.step, settings.device)
         error = (run.output() - reference).abs().max() / reference.abs().max()
         difference[variant] = float(error)
     seconds = time_interleaved({key: run.step for key, run in runs.items()}, settings)
-    memory = {key: peak_bytes(run.step, settings.device) for key, run in runs.items()}
-    eager = {key: run for key, run in runs.items() if key in ("plain", "ours")}
+    kept_bytes = kept(settings.device)
+    peaks = {key: peak_bytes(run.step, settings.device) for key, run in runs.items()}
+    is_cpu = settings.device.type == "cpu"
     return {
         "model": name,
         "mode": mode,
@@ -106,12 +126,14 @@ def measure(name: str, mode: Mode, settings: Settings) -> dict[str, object]:
         "macs": macs(lambda: make_plain(name), input_size(name)),
         "seconds_per_step": seconds,
         "first_step_s": first_step_s,
-        "peak_bytes": memory,
+        "peak_bytes": peaks,
+        "kept_bytes": kept_bytes,
         "largest_relative_difference_from_plain": difference,
-        "share_of_time_in_products": {k: product_share(r.step) for k, r in eager.items()}
-        if settings.device.type == "cpu"
+        "shares_of_time": {key: shares(runs[key].step) for key in ("plain", "ours")}
+        if is_cpu
         else None,
         "device_limits": device_limits(name, mode, settings),
+        "measured_in_s": time.perf_counter() - began,
     }
 
 
@@ -125,37 +147,39 @@ class Run:
 
 
 def make_runs(name: str, mode: Mode, settings: Settings) -> dict[str, Run]:
-    """The four variants with the same weights and the same images."""
+    """All variants with the same weights and the same images."""
     images = torch.randn(settings.batch_size, *input_size(name))
-    images = images.to(settings.device, settings.dtype)
+    images = images.to(settings.device, settings.stored)
     weights = make_ours(name).state_dict()
     runs = {}
-    for variant in VARIANTS:
+    for variant in settings.variants:
         model = make_plain(name) if variant == "plain" else make_ours(name)
         model.load_state_dict(weights)
         is_last = settings.channels_last and variant != "plain"
         layout = torch.channels_last if is_last else torch.contiguous_format
-        model = model.to(settings.device, settings.dtype, memory_format=layout)
+        model = model.to(settings.device, settings.stored, memory_format=layout)
         model.train(mode == "training")
         if variant in ("whole", "blocks"):
             compile_in_place(model, blocks=variant == "blocks")
-        runs[variant] = _run(model, images.contiguous(memory_format=layout), mode)
+        runs[variant] = _run(model, images.contiguous(memory_format=layout), mode, settings)
     return runs
 
 
-def _run(model: nn.Module, images: Tensor, mode: Mode) -> Run:
+def _run(model: nn.Module, images: Tensor, mode: Mode, settings: Settings) -> Run:
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
 
     def infer() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), settings.casting():
             model(images)
 
     def train() -> None:
         model.zero_grad(set_to_none=True)
-        F.cross_entropy(model(images).float(), labels).backward()
+        with settings.casting():
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
 
     def output() -> Tensor:
-        with torch.set_grad_enabled(mode == "training"):
+        with torch.set_grad_enabled(mode == "training"), settings.casting():
             return model(images).detach().float()
 
     return Run(model, train if mode == "training" else infer, output)
@@ -189,7 +213,7 @@ def time_interleaved(steps: dict[str, Step], settings: Settings) -> dict[str, li
     clock = time.process_time if settings.device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {key: [] for key in steps}
     order = list(steps)
-    for _ in range(1 + settings.rounds):  # the first warms up
+    for _ in range(settings.rounds):  # the first steps, which are timed apart, have warmed up
         for key in order:
             _synchronize(settings.device)
             started = clock()
@@ -198,7 +222,7 @@ def time_interleaved(steps: dict[str, Step], settings: Settings) -> dict[str, li
             _synchronize(settings.device)
             seconds[key].append((clock() - started) / settings.steps)
         order = order[1:] + order[:1]
-    return {key: values[1:] for key, values in seconds.items()}
+    return seconds
 
 
 def _synchronize(device: torch.device) -> None:
@@ -214,50 +238,48 @@ def peak_bytes(step: Step, device: torch.device) -> int | None:
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    if sys.platform != "linux":
+    return memory.peak_bytes(step) if sys.platform == "linux" else None
+
+
+def kept(device: torch.device) -> int | None:
+    """Bytes that the allocator holds and nobody uses, which are returned to the system."""
+    if device.type == "cuda":
         return None
-    ctypes.CDLL(None).malloc_trim(0)  # memory that is free already would hide the peak
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
-    before = _status_bytes("VmRSS")
-    step()
-    return _status_bytes("VmHWM") - before
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    give_back()
+    return max(0, before - psutil.Process().memory_info().rss)
 
 
-def _status_bytes(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+def device_limits(name: str, mode: Mode, settings: Settings) -> dict[str, object] | None:
+    """What a step is held to, by `benchmarks.model_cost`; None where the peaks are not known.
 
-
-def product_share(step: Step) -> float:
-    """Share of an eager step's CPU time that matrix products and convolutions take themselves."""
-    step()
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        step()
-    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
-    return sum(times.get(key, 0.0) for key in PRODUCT_OPS) / sum(times.values())
-
-
-def device_limits(name: str, mode: Mode, settings: Settings) -> dict[str, float] | None:
-    """Operations of a step as the paper defines it, and the least time of ours' products.
-
-    The least time takes each product at the device's peak or at the speed of reading its operands
-    and writing its result once, whichever is longer, and everything else as free.
+    The operations are those of the paper's definition, the least time that of our products.
     """
-    peak = peak_of(settings.device, settings.dtype)
+    peak = (
+        measured_peak(settings.dtype)
+        if settings.device.type == "cpu"
+        else peak_of(settings.device, settings.dtype)
+    )
     if peak is None:
         return None
-    arguments = {
+    training = mode == "training"
+    given = {
         "input_size": input_size(name),
         "batch_size": settings.batch_size,
-        "training": mode == "training",
         "dtype": settings.dtype,
     }
+    ours = products(lambda: make_ours(name), **given)
     return {
-        "flops_per_step": sum(p.flops for p in products(lambda: make_plain(name), **arguments)),
-        "least_s_per_step": sum(
-            p.least_s(peak) for p in products(lambda: make_ours(name), **arguments)
+        "flops_per_step": model_cost.step_flops(
+            products(lambda: make_plain(name), **given), training=training
         ),
+        "least_bytes_per_step": model_cost.least_bytes(ours, training=training),
+        "least_s_per_step": model_cost.least_s(ours, peak, training=training),
         "matmul_flops_per_s": peak.matmul_flops_per_s,
+        "fma_flops_per_s": peak.fma_flops_per_s,
+        "bytes_per_s": peak.bytes_per_s,
+        "peaks": peak.source,
     }
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.machine import machine
 from benchmarks.paper_figures import PUBLISHED_SPEED
-from pipeline.errors import DataError
+from benchmarks.resumed import Report, begun
 from pipeline.storage.files import write_atomically
 
 COMPARED = (
@@ -39,8 +39,6 @@ Stepper = Callable[[int], Callable[[], None]]
 
 FEW = 4
 """Images of the batch from which a step's time is guessed."""
-
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,13 +64,14 @@ def measure(makers: Mapping[str, Maker], plan: Plan, output: Path) -> Report:
         DataError: if `output` has results of another machine, or of other settings.
     """
     started = time.monotonic()
-    report = _begun(output, list(makers), plan)
+    names = list(makers)
+    report = begun(output, machine=_machine(plan), settings=_settings(names, plan)) or {}
     if report and all(_missing(result, plan.rounds) == 0 for result in report["results"]):
         return report
     needed = {result["model"] for result in report["results"]} if report else set(makers)
     steps = {name: _stepper(*makers[name](), plan) for name in makers if name in needed}
     if not report:
-        report = _chosen(list(makers), steps, plan, started)
+        report = _chosen(names, steps, plan, started)
         _write(output, report)
     for size in plan.batch_sizes:
         rows = [result for result in report["results"] if result["batch_size"] == size]
@@ -84,23 +83,6 @@ def measure(makers: Mapping[str, Maker], plan: Plan, output: Path) -> Report:
                     row["cpu_seconds"].append(cpu)
                     report["machine"]["load"] = os.getloadavg()
                     _write(output, report)
-    return report
-
-
-def _begun(output: Path, names: list[str], plan: Plan) -> Report:
-    """Return what an earlier run left; empty where there is nothing."""
-    if not output.exists():
-        return {}
-    report = json.loads(output.read_text(encoding="utf-8"))
-    here = {"machine": _machine(plan), "settings": _settings(names, plan)}
-    for part, changing in (("machine", ("date", "load")), ("settings", ())):
-        for key in here[part].keys() - changing:
-            then, now = report[part].get(key), here[part][key]
-            if then != now:
-                raise DataError(
-                    f"{output}: has results with {key} {then!r}, and this is {now!r}; delete it,"
-                    " or name another file"
-                )
     return report
 
 

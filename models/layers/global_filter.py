@@ -52,7 +52,8 @@ class GlobalFilter(PositionIndexed):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape and dtype, computed in at least float32."""
-        if not torch.is_autocast_enabled(x.device.type):
+        # The meta device, on which models are counted, has no autocast and refuses the question.
+        if x.is_meta or not torch.is_autocast_enabled(x.device.type):
             return self._filtered(x)
         with torch.autocast(x.device.type, enabled=False):  # it would round to half precision
             return self._filtered(x)

@@ -4,7 +4,6 @@ A process that takes too much is mostly not refused but killed, so on a CPU noth
 not known to fit: the least of all limits is asked for, and peaks are measured on small batches.
 """
 
-import ctypes
 import math
 import resource
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from trainer.process.allocator import TOP_PAD
+from trainer.process.allocator import TOP_PAD, give_back
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -89,7 +88,7 @@ def peak_bytes(action: Callable[[], object]) -> int:
     Raises:
         ValueError: where the system does not tell.
     """
-    _give_back()
+    give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
         before = _status_bytes("VmRSS")
@@ -99,13 +98,6 @@ def peak_bytes(action: Callable[[], object]) -> int:
         raise ValueError(
             f"batch.per_gpu: auto cannot measure memory on this system ({error}); give a number"
         ) from error
-
-
-def _give_back() -> None:
-    """Have glibc return what it keeps of freed memory."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _status_bytes(name: str) -> int:
