@@ -5,7 +5,11 @@ ENV := .venv/.complete
 PACKAGES := pipeline models trainer tools native tests benchmarks docs launch.py
 NATIVE := $(wildcard native/pyproject.toml native/CMakeLists.txt native/src/* native/millstream_native/*)
 
-.PHONY: help env quickstart test slow check fmt docs wheel
+# The rooms of tests, those that take longest first.
+LONGEST := tests/trainer/ tests/models/
+ROOMS := $(LONGEST) $(filter-out $(LONGEST),$(sort $(dir $(wildcard tests/*/test_*.py))))
+
+.PHONY: help env quickstart test slow check fmt docs wheel $(ROOMS)
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -24,8 +28,13 @@ quickstart: $(ENV)  ## train a small DynaMixer on handwritten digits, on the CPU
 	python tools/plot_run.py runs/quickstart
 	python tools/report_run.py runs/quickstart
 
+# Two rooms at a time, since a test keeps one core busy, most of the time; what a room says is shown
+# when it has ended.
 test: $(ENV)  ## run the whole test suite
-	pytest
+	$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory $(ROOMS)
+
+$(ROOMS): $(ENV)
+	OMP_NUM_THREADS=1 pytest $@
 
 slow: $(ENV)  ## run the tests that take minutes each
 	pytest -m slow

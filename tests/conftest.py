@@ -13,6 +13,7 @@ import pytest
 import skimage.data
 from sklearn.datasets import load_sample_images
 
+from tests.support.forks import Forks
 from tests.support.pictures import SPLIT_SIZES, write_image_folder
 
 
@@ -30,3 +31,11 @@ def image_folder(tmp_path_factory, photographs):
     """A folder with train/ (62 images) and val/ (22) of five classes. Read-only."""
     root = tmp_path_factory.mktemp("images") / "imagenet"
     return write_image_folder(root, photographs, SPLIT_SIZES)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Starts programs of ours as forks of one process that has imported all libraries."""
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()

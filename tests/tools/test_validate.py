@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +17,11 @@ from safetensors.torch import save_file
 from timm.data import create_transform
 
 from models.weights.description import description_from_metadata
+from tests.support.forks import ROOT
 from tests.support.pictures import CLASSES
 from tests.support.trained_models import NAME, describe, small_model, write_run
 from tools import validate
 
-ROOT = Path(__file__).parents[2]
 # DALI and PIL differ by a level or two of 255 in some pixels.
 PIXEL_TOLERANCE = 0.05
 
@@ -236,22 +234,10 @@ def test_the_mirror_image_is_averaged_in(run, image_folder, tmp_path, capsys):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_two_ranks_count_every_image_once(run, capsys):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = ["--nproc-per-node", "2", "--master-port", port, str(ROOT / "tools/validate.py")]
+def test_two_ranks_count_every_image_once(run, capsys, forks):
     options = ["--json", "--loader", "reference", "--batch-size", "4"]
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("torchrun")), *command, str(run), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    together = json.loads(forks.run_ranks(ROOT / "tools/validate.py", 2, str(run), *options))
     alone = measure(capsys, run, "--loader", "reference", "--batch-size", "4")
-    together = json.loads(done.stdout)
     assert together["count"] == 22
     for key in ("top1_count", "top5_count", "loss"):
         assert together[key] == pytest.approx(alone[key], rel=1e-6)

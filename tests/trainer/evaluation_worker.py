@@ -1,4 +1,4 @@
-"""Run under torchrun by test_evaluation.py: one pass with both kinds of weights, and two passes.
+"""Run on ranks by test_evaluation.py: one pass with both kinds of weights, and two passes.
 
 Arguments: the precision and the ZeRO stages, such as `fp32:0123`. Prints JSON.
 """

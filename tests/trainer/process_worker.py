@@ -1,4 +1,4 @@
-"""Run under torchrun by test_process.py: what the ranks tell each other; print JSON."""
+"""Run on ranks by test_process.py: what the ranks tell each other; print JSON."""
 
 import json
 import sys

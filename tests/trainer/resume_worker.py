@@ -1,15 +1,12 @@
-"""Run by test_resume.py: many short runs in few processes; what they leave are run folders.
+"""Run on ranks by test_resume.py: runs one after the other; what they leave are run folders.
 
-The argument is a JSON file: for each world, how many ranks it has and its runs, each a list of
-overrides of the recipe. The libraries are imported once; each world's ranks are forks. Beside a
+Arguments: the recipe's file, and the runs as JSON, each a list of overrides of the recipe. Beside a
 run's files, each rank leaves `batches.N.jsonl`: what the objective was given at each micro-batch.
 """
 
 import json
 import os
-import socket
 import sys
-import traceback
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -53,8 +50,8 @@ def watching(build: Callable[..., Objective]) -> Callable[..., Objective]:
     return build_watched
 
 
-def train_all(recipe_file: Path, runs: list[list[str]]) -> None:
-    """The runs of this rank, one after the other."""
+def main() -> None:
+    recipe_file, runs = Path(sys.argv[1]), json.loads(sys.argv[2])
     bootstrap()
     device = init_process_group()
     assembly_objective.build_objective = watching(assembly_objective.build_objective)
@@ -65,29 +62,5 @@ def train_all(recipe_file: Path, runs: list[list[str]]) -> None:
     dist.destroy_process_group()
 
 
-def in_forks(recipe_file: Path, ranks: int, runs: list[list[str]]) -> None:
-    """A world of `ranks` processes; all have ended when it returns."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(ranks):
-        if (child := os.fork()) == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_SIZE=str(ranks))
-            os.environ.update(WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-            try:
-                train_all(recipe_file, runs)
-                os._exit(0)
-            finally:  # a fork returns to nobody
-                traceback.print_exc()
-                os._exit(1)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    if any(codes):
-        sys.exit(f"world of {ranks} ranks: exit codes {codes}")
-
-
 if __name__ == "__main__":
-    plan = json.loads(Path(sys.argv[1]).read_text())
-    for world in plan["worlds"]:
-        in_forks(Path(plan["recipe"]), world["ranks"], world["runs"])
+    main()

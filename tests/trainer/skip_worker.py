@@ -1,4 +1,4 @@
-"""Run under torchrun by test_skip.py: gradients that are not finite on one rank; print JSON."""
+"""Run on ranks by test_skip.py: gradients that are not finite on one rank; print JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Run under torchrun by test_step_watch.py: spoil gradients, then a loss, at each stage.
+"""Run on ranks by test_step_watch.py: spoil gradients, then a loss, at each stage.
 
 Two ranks, two micro-batches of four images a step. At step 3 two gradients of rank 0 are spoiled,
 at step 5 the loss of rank 1.

@@ -8,7 +8,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from pipeline.batch import IGNORE_LABEL
-from tests.support.torchrun import run_worker
 from trainer.evaluation import Score
 
 WORKER = Path(__file__).with_name("evaluation_worker.py")
@@ -16,8 +15,8 @@ CASES = ("fp32 0", "fp32 1", "fp32 2", "fp32 3", "bf16 1")
 
 
 @pytest.fixture(scope="module")
-def results():
-    return run_worker(WORKER, 2, "fp32:0123", "bf16:1")
+def results(forks):
+    return forks.run_worker(WORKER, 2, "fp32:0123", "bf16:1")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,4 +1,8 @@
-"""Whole runs, as a user starts them: killed, stopped, continued, refused; on one rank and two."""
+"""Whole runs, as a user starts them: killed, stopped, continued, refused; on one rank and two.
+
+Each way to start and to end has a real start, `run` or `start`; what else goes on or is refused
+does so in forks, which are spared the imports.
+"""
 
 import csv
 import json
@@ -18,10 +22,10 @@ import torch
 from safetensors.torch import load_file
 
 import models  # noqa: F401  # registers dynamixer_nano
+from tests.support.forks import ROOT, Fork, free_port
 from tools import export_weights, make_digits, make_shards, plot_run, report_run
 from trainer.events import TIMINGS
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 model: {name: dynamixer_nano, drop_path_rate: 0.1}
 data: {crop: {scale: [0.6, 1.0], hflip: 0.5}}
@@ -56,8 +60,8 @@ def command(tmp_path_factory, digits) -> Callable[..., list[str]]:
     def make(folder: Path, *overrides: str, launcher: str = "python") -> list[str]:
         launchers = {
             "python": [sys.executable],
-            "deepspeed": ["deepspeed", "--num_accelerators", "2", "--master_port", _free_port()],
-            "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", _free_port()],
+            "deepspeed": ["deepspeed", "--num_accelerators", "2", "--master_port", free_port()],
+            "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", free_port()],
         }
         program = [*launchers[launcher], str(ROOT / "launch.py"), "--config", str(recipe)]
         return [*program, f"run.root={folder}", f"data.root={digits}", *overrides]
@@ -65,20 +69,12 @@ def command(tmp_path_factory, digits) -> Callable[..., list[str]]:
     return make
 
 
-def _free_port() -> str:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "WANDB_MODE": "offline"}
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def run(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         arguments,
         env=environment(),
@@ -86,7 +82,6 @@ def run(arguments: list[str], **options: object) -> subprocess.CompletedProcess[
         text=True,
         timeout=TIMEOUT_S,
         check=False,
-        **options,
     )
 
 
@@ -101,7 +96,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str] | Fork) -> None:
     """Return when the run has logged `step`."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
@@ -227,27 +222,30 @@ def test_training_learns(undisturbed):
     assert sum(losses[-4:]) < sum(losses[:4])
 
 
-def test_killed_in_the_middle_of_an_epoch_it_goes_on_bit_for_bit(undisturbed, command, tmp_path):
-    for step in (6, 15):
-        process = start(command(tmp_path))
+def test_killed_in_the_middle_of_an_epoch_it_goes_on_bit_for_bit(
+    undisturbed, command, forks, tmp_path
+):
+    for begin, step in ((start, 6), (forks.start, 15)):
+        process = begin(command(tmp_path))
         wait_for_step(tmp_path, step, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert run(command(tmp_path)).returncode == 0
+        assert process.returncode == -signal.SIGKILL
+    assert forks.run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_killed_while_it_saves_it_goes_on_bit_for_bit(undisturbed, command, tmp_path):
+def test_killed_while_it_saves_it_goes_on_bit_for_bit(undisturbed, command, forks, tmp_path):
     # A checkpoint after every step makes a kill at any time likely to meet one being written.
     saving = command(tmp_path, "run.save_every_steps=1")
     for delay_s in (0.0, 0.013, 0.029):
-        process = start(saving)
+        process = forks.start(saving)
         done = max([event["step"] for event in events(tmp_path, "step")], default=0)
         wait_for_step(tmp_path, done + 3, process)
         time.sleep(delay_s)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert run(saving).returncode == 0
+    assert forks.run(saving).returncode == 0
     assert_same_run(tmp_path, undisturbed)
 
 
@@ -257,17 +255,18 @@ def test_killed_while_it_saves_it_goes_on_bit_for_bit(undisturbed, command, tmp_
     ids=["SIGTERM", "a code of the recipe's"],
 )
 def test_told_to_stop_it_saves_leaves_with_the_code_and_goes_on(
-    undisturbed, command, tmp_path, number, code
+    undisturbed, command, forks, tmp_path, number, code
 ):
     overrides = ("run.save_every_steps=0", "run.save_every=2", f"run.stop_exit_code={code}")
-    process = start(command(tmp_path, *overrides))
+    begin = start if number == signal.SIGTERM else forks.start
+    process = begin(command(tmp_path, *overrides))
     wait_for_step(tmp_path, 7, process)
     os.killpg(process.pid, number)
     process.communicate()
     assert process.returncode == code
     assert exit_of(tmp_path) == (code, "stopped")
     assert any("told to stop" in str(event["text"]) for event in events(tmp_path, "note"))
-    assert run(command(tmp_path)).returncode == 0
+    assert forks.run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
 
 
@@ -283,9 +282,9 @@ def two_ranks(tmp_path_factory, command):
     return folder
 
 
-def test_a_run_of_two_ranks_goes_on_with_one(two_ranks, undisturbed, command, tmp_path):
+def test_a_run_of_two_ranks_goes_on_with_one(two_ranks, undisturbed, command, forks, tmp_path):
     shutil.copytree(two_ranks, tmp_path, dirs_exist_ok=True)
-    continued = run(command(tmp_path, "zero.stage=0"))
+    continued = forks.run(command(tmp_path, "zero.stage=0"))
     assert continued.returncode == 0, continued.stderr[-3000:]
     for mine, theirs in zip(events(tmp_path, "step"), events(undisturbed, "step"), strict=True):
         # The same images and draws, drop path's too; sums over ranks round differently.
@@ -319,9 +318,9 @@ def test_compiled_blocks_train_as_eager_ones(undisturbed, command, tmp_path):
     assert {event["count"] for event in events(tmp_path, "eval")} == {360}
 
 
-def test_a_complete_run_is_left_alone_and_says_so(undisturbed, command, tmp_path):
+def test_a_complete_run_is_left_alone_and_says_so(undisturbed, command, forks, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    done = run(command(tmp_path))
+    done = forks.run(command(tmp_path))
     assert done.returncode == 0
     assert "this run is complete after 2 epochs" in done.stderr
     logs = [(folder / "tiny" / "metrics.jsonl").read_text() for folder in (tmp_path, undisturbed)]
@@ -334,43 +333,48 @@ def test_a_step_is_saved_once_and_the_log_says_each_save_once(undisturbed):
     assert saves == [4, 8, 12, 16, 20, 24]
 
 
-def test_max_steps_ends_a_run_that_goes_on_without_it_bit_for_bit(undisturbed, command, tmp_path):
-    sinks = "run.sinks=[tensorboard,wandb]"
-    assert run(command(tmp_path, "run.max_steps=5", sinks)).returncode == 0
+def test_max_steps_ends_a_run_that_goes_on_without_it_bit_for_bit(
+    undisturbed, command, forks, tmp_path
+):
+    sinks, offline = "run.sinks=[tensorboard,wandb]", {"WANDB_MODE": "offline"}
+    stopped = forks.run(command(tmp_path, "run.max_steps=5", sinks), **offline)
+    assert stopped.returncode == 0
     assert max(event["step"] for event in events(tmp_path, "step")) == 5
     assert "run.max_steps 5 reached" in str(events(tmp_path, "note")[-1]["text"])
     assert not (tmp_path / "tiny" / "summary.json").exists()
-    assert run(command(tmp_path, sinks)).returncode == 0
+    assert forks.run(command(tmp_path, sinks), **offline).returncode == 0
     assert_same_run(tmp_path, undisturbed)
     ids = {path.name.rpartition("-")[2] for path in tmp_path.glob("tiny/wandb/offline-run-*")}
     assert ids == {json.loads((tmp_path / "tiny" / "wandb.json").read_text())["id"]}
 
 
-def test_another_recipe_in_the_same_folder_is_refused(undisturbed, command):
+def test_another_recipe_in_the_same_folder_is_refused(undisturbed, command, forks):
     before = (undisturbed / "tiny" / "recipe.yaml").read_text()
-    done = run(command(undisturbed, "optim.lr=1.0"))
+    done = forks.run(command(undisturbed, "optim.lr=1.0"))
     assert done.returncode == 2
     assert "optim.lr: was 0.002, now 1.0" in done.stderr
     assert "another run.name" in done.stderr
     assert (undisturbed / "tiny" / "recipe.yaml").read_text() == before
 
 
-def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_says_so(undisturbed, command, tmp_path):
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
-    done = run(command(tmp_path), preexec_fn=small_files)
-    assert done.returncode == 74
-    assert "cannot be written" in done.stderr
-    assert "Free space" in done.stderr
+def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_says_so(
+    undisturbed, command, forks, tmp_path
+):
+    process = forks.start(command(tmp_path))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (300_000, 300_000))
+    said = process.communicate()[1]
+    assert process.returncode == 74
+    assert "cannot be written" in said
+    assert "Free space" in said
     assert not list((tmp_path / "tiny" / "checkpoints").iterdir())
-    assert run(command(tmp_path)).returncode == 0
+    assert forks.run(command(tmp_path)).returncode == 0
     assert_same_run(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, digits, tmp_path, stage):
-    done = run(command(tmp_path, "optim.lr=1.0e+38", f"zero.stage={stage}"))
+def test_a_run_that_only_skips_steps_ends_in_words_with_1(command, digits, forks, tmp_path, stage):
+    execute = run if stage == 0 else forks.run
+    done = execute(command(tmp_path, "optim.lr=1.0e+38", f"zero.stage={stage}"))
     assert done.returncode == 1
     assert "were not finite" in done.stderr
     assert "Lower optim.lr" in done.stderr
@@ -396,9 +400,8 @@ def shards(digits, tmp_path):
     return folder
 
 
-def cut_off_while_training(arguments: list[str], runs: Path, shards: Path) -> tuple[int, str]:
+def cut_off_while_training(process: Fork, runs: Path, shards: Path) -> tuple[int | None, str]:
     """Cut the training shard off in the middle; return the exit code and what was said."""
-    process = start(arguments)
     wait_for_step(runs, 2, process)
     [shard] = (shards / "train").glob("*.tar")
     os.truncate(shard, shard.stat().st_size // 2)
@@ -406,19 +409,22 @@ def cut_off_while_training(arguments: list[str], runs: Path, shards: Path) -> tu
     return process.returncode, said
 
 
-def test_a_shard_that_is_cut_off_ends_a_run_in_words(command, shards, tmp_path):
+def test_a_shard_that_is_cut_off_ends_a_run_in_words(command, forks, shards, tmp_path):
     runs = tmp_path / "runs"
-    code, said = cut_off_while_training(command(runs, f"data.root={shards}"), runs, shards)
+    process = forks.start(command(runs, f"data.root={shards}"))
+    code, said = cut_off_while_training(process, runs, shards)
     assert code == 2
     assert "has been cut off" in said
     assert str(shards / "train") in said
     assert "Traceback" not in said
 
 
-def test_images_of_a_shard_that_is_cut_off_are_replaced_and_listed(command, shards, tmp_path):
+def test_images_of_a_shard_that_is_cut_off_are_replaced_and_listed(
+    command, forks, shards, tmp_path
+):
     runs = tmp_path / "runs"
-    overrides = (f"data.root={shards}", "data.on_error=replace")
-    code, said = cut_off_while_training(command(runs, *overrides), runs, shards)
+    process = forks.start(command(runs, f"data.root={shards}", "data.on_error=replace"))
+    code, said = cut_off_while_training(process, runs, shards)
     assert code == 0, said[-3000:]
     lines = (runs / "tiny" / "bad_samples.jsonl").read_text().splitlines()
     assert lines
@@ -430,7 +436,7 @@ def test_images_of_a_shard_that_is_cut_off_are_replaced_and_listed(command, shar
     assert any("unreadable training image" in note for note in notes)
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, forks, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     newest = max((tmp_path / "tiny" / "checkpoints").glob("step_*"))
     with (newest / "model.safetensors").open("r+b") as file:
@@ -438,7 +444,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_pat
         last = file.read(1)
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last[0] ^ 1]))
-    assert run(command(tmp_path)).returncode == 0
+    assert forks.run(command(tmp_path)).returncode == 0
     notes = [str(event["text"]) for event in events(tmp_path, "note")]
     assert any("sha256" in note and "passed over" in note for note in notes)
     assert_same_run(tmp_path, undisturbed)
@@ -456,8 +462,8 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(undisturbed, command, tmp_pat
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_cannot_train_is_refused_in_words(command, tmp_path, overrides, expected):
-    done = run(command(tmp_path, *overrides))
+def test_what_cannot_train_is_refused_in_words(command, forks, tmp_path, overrides, expected):
+    done = forks.run(command(tmp_path, *overrides))
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from safetensors.torch import load_file
 
 import models  # noqa: F401  # registers dynamixer_nano
 from models.build import build_model
+from tests.support.forks import ROOT, Forks
 from tools import make_digits
 from trainer.initial_weights import load_weights
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 model: {name: dynamixer_nano}
 data: {crop: {scale: [0.6, 1.0]}}
@@ -45,17 +44,10 @@ def place(tmp_path_factory):
     return root
 
 
-def launch(place: Path, name: str, *overrides: str) -> tuple[int, str]:
+def launch(forks: Forks, place: Path, name: str, *overrides: str) -> tuple[int, str]:
     """Train; the exit code and what the log says in words."""
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "launch.py"), "--config", str(place / "tiny.yaml")),
-            *(f"run.root={place / 'runs'}", f"run.name={name}", *overrides),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = [sys.executable, ROOT / "launch.py", "--config", place / "tiny.yaml"]
+    done = forks.run([*program, f"run.root={place / 'runs'}", f"run.name={name}", *overrides])
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     lines = (place / "runs" / name / "metrics.jsonl").read_text().splitlines()
     notes = [event["text"] for event in map(json.loads, lines) if event["event"] == "note"]
@@ -68,9 +60,10 @@ def weights(place: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def impatient(place):
+def impatient(forks, place):
     """A run that cannot get better: what it learns is less than float32 can hold."""
-    return launch(place, "first", f"data.root={place / 'ten'}", "optim.lr=1e-30", "run.patience=1")
+    overrides = (f"data.root={place / 'ten'}", "optim.lr=1e-30", "run.patience=1")
+    return launch(forks, place, "first", *overrides)
 
 
 def test_patience_ends_a_run_that_does_not_get_better(impatient, place):
@@ -82,9 +75,10 @@ def test_patience_ends_a_run_that_does_not_get_better(impatient, place):
 
 
 @pytest.fixture(scope="module")
-def tuned(impatient, place):
+def tuned(impatient, forks, place):
     """From the run to seven classes: a frozen stem, a slow backbone, and no time."""
     return launch(
+        forks,
         place,
         "tuned",
         f"data.root={place / 'seven'}",
@@ -121,10 +115,11 @@ def test_fine_tuning_begins_with_the_run_and_a_new_classifier(tuned, place):
     assert 0.5 * SHARE * LR < max(body.values()) < 2.01 * SHARE * LR + 2e-7
 
 
-def test_weights_of_a_file_are_resampled_to_another_size(impatient, place):
+def test_weights_of_a_file_are_resampled_to_another_size(impatient, forks, place):
     newest = max((place / "runs" / "first" / "checkpoints").glob("step_*"))
     file = shutil.copy(newest / "model.safetensors", place / "weights.safetensors")
     code, said = launch(
+        forks,
         place,
         "larger",
         f"data.root={place / 'ten'}",

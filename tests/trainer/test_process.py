@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tests.support.recipes import recipe
-from tests.support.torchrun import run_worker
 from trainer.batch_plan import BatchPlan
 from trainer.engine import process_group
 from trainer.engine.deepspeed_config import deepspeed_config
@@ -21,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def told():
-    return run_worker(Path(__file__).with_name("process_worker.py"), 2)
+def told(forks):
+    return forks.run_worker(Path(__file__).with_name("process_worker.py"), 2)
 
 
 def test_what_ranks_tell_each_other_goes_over_gloo(told):

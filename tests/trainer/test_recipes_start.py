@@ -1,19 +1,16 @@
 """Every recipe in configs/ gets past what launch.py checks first, and small ones train a step."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.forks import ROOT
 from tests.trainer.test_recipes import CONFIGS, RECIPES
 from tools import make_digits
 from trainer import yaml_config
 from trainer.process.early_checks import check_names
 from trainer.recipe import Recipe
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +39,10 @@ def test_a_recipe_passes_the_early_checks(name, digits):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_recipe_trains_a_step(name, overrides, digits, tmp_path):
+def test_a_recipe_trains_a_step(name, overrides, digits, forks, tmp_path):
+    program = [sys.executable, ROOT / "launch.py", "--config", CONFIGS / f"{name}.yaml"]
     places = [f"data.root={digits}", f"run.root={tmp_path}"]
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "launch.py"), "--config", str(CONFIGS / f"{name}.yaml")),
-            *(*places, *overrides, "run.max_steps=1"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forks.run([*program, *places, *overrides, "run.max_steps=1"])
     assert done.returncode == 0, done.stderr[-2000:]
     (log,) = tmp_path.glob("*/metrics.jsonl")
     events = [json.loads(line) for line in log.read_text().splitlines()]

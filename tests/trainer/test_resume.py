@@ -1,17 +1,14 @@
 """Whole runs that were cut go on exactly: bit for bit as they were, alike on other ranks."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support.torchrun import ROOT
+from tests.support.forks import Forks
 from tools import make_digits, make_shards
 from trainer.events import TIMINGS
 
@@ -95,21 +92,10 @@ def data(tmp_path_factory):
     return {name: root / name for name in ("digits", "shards", "ffcv")}
 
 
-def carry_out(folder: Path, worlds: list[tuple[int, list[list[str]]]]) -> None:
-    """Let the worker do all runs of all worlds, one after the other."""
+def carry_out(forks: Forks, folder: Path, ranks: int, runs: list[list[str]]) -> None:
+    """Let as many ranks do all runs, one after the other."""
     (folder / "recipe.yaml").write_text(RECIPE)
-    described = [{"ranks": ranks, "runs": runs} for ranks, runs in worlds]
-    plan = {"recipe": str(folder / "recipe.yaml"), "worlds": described}
-    (folder / "plan.json").write_text(json.dumps(plan))
-    done = subprocess.run(
-        [sys.executable, str(WORKER), str(folder / "plan.json")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    forks.run_ranks(WORKER, ranks, str(folder / "recipe.yaml"), json.dumps(runs))
 
 
 def named(folder: Path, name: str, overrides: tuple[str, ...], data: dict[str, Path]) -> list[str]:
@@ -117,17 +103,15 @@ def named(folder: Path, name: str, overrides: tuple[str, ...], data: dict[str, P
     return [*first, *(o.format(**data) if o.startswith("data.") else o for o in overrides)]
 
 
-def cut_and_whole(folder: Path, cases: dict, data: dict[str, Path]) -> Path:
+def cut_and_whole(forks: Forks, folder: Path, cases: dict, data: dict[str, Path]) -> Path:
     """Each case whole, and cut and continued, in as few processes as there are numbers of ranks."""
-    worlds = []
     for ranks in sorted({ranks for ranks, _ in cases.values()}):
         runs = []
         for name, (needed, overrides) in cases.items():
             if needed == ranks:
                 cut = named(folder, f"{name} cut", overrides, data)
                 runs += [named(folder, name, overrides, data), [*cut, f"run.max_steps={CUT}"], cut]
-        worlds.append((ranks, runs))
-    carry_out(folder, worlds)
+        carry_out(forks, folder, ranks, runs)
     return folder
 
 
@@ -169,13 +153,13 @@ def assert_goes_on_bit_for_bit(folder: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory, data):
-    return cut_and_whole(tmp_path_factory.mktemp("few"), CASES, data)
+def few(forks, tmp_path_factory, data):
+    return cut_and_whole(forks, tmp_path_factory.mktemp("few"), CASES, data)
 
 
 @pytest.fixture(scope="module")
-def all_cases(tmp_path_factory, data):
-    return cut_and_whole(tmp_path_factory.mktemp("all"), MATRIX, data)
+def all_cases(forks, tmp_path_factory, data):
+    return cut_and_whole(forks, tmp_path_factory.mktemp("all"), MATRIX, data)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -189,16 +173,14 @@ def test_a_cut_run_goes_on_bit_for_bit_whatever_its_recipe(all_cases, name):
     assert_goes_on_bit_for_bit(all_cases, name)
 
 
-def elsewhere(folder: Path, cases: dict, data: dict[str, Path]) -> Path:
+def elsewhere(forks: Forks, folder: Path, cases: dict, data: dict[str, Path]) -> Path:
     """A run on two ranks, whole and cut; the cut one continued as each case says."""
     whole = named(folder, "whole", SAVED, data)
     cut = [*named(folder, "cut", SAVED, data), f"run.max_steps={CUT}"]
-    carry_out(folder, [(2, [whole, cut])])
-    worlds = []
+    carry_out(forks, folder, 2, [whole, cut])
     for name, (ranks, overrides) in cases.items():
         shutil.copytree(folder / "cut", folder / name)
-        worlds.append((ranks, [named(folder, name, overrides, data)]))
-    carry_out(folder, worlds)
+        carry_out(forks, folder, ranks, [named(folder, name, overrides, data)])
     return folder
 
 
@@ -211,13 +193,13 @@ def assert_goes_on_alike(folder: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def few_elsewhere(tmp_path_factory, data):
-    return elsewhere(tmp_path_factory.mktemp("few_elsewhere"), ELASTIC, data)
+def few_elsewhere(forks, tmp_path_factory, data):
+    return elsewhere(forks, tmp_path_factory.mktemp("few_elsewhere"), ELASTIC, data)
 
 
 @pytest.fixture(scope="module")
-def all_elsewhere(tmp_path_factory, data):
-    return elsewhere(tmp_path_factory.mktemp("all_elsewhere"), ELASTIC_MATRIX, data)
+def all_elsewhere(forks, tmp_path_factory, data):
+    return elsewhere(forks, tmp_path_factory.mktemp("all_elsewhere"), ELASTIC_MATRIX, data)
 
 
 @pytest.mark.parametrize("name", ELASTIC)

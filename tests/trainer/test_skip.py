@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.torchrun import run_worker
 
 
 @pytest.fixture(scope="module")
-def results():
-    return run_worker(Path(__file__).with_name("skip_worker.py"), 2, "01")
+def results(forks):
+    return forks.run_worker(Path(__file__).with_name("skip_worker.py"), 2, "01")
 
 
 @pytest.mark.parametrize("stage", ["0", "1"])

@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.torchrun import run_worker
 from trainer.engine.gradient_check import gradient_norms
 from trainer.watch.odd_steps import MOST, NAME, OddStep, OddStepList
 from trainer.watch.spikes import LEAST, WINDOW, SpikeRule
 
 
 @pytest.fixture(scope="module")
-def results():
-    return run_worker(Path(__file__).with_name("step_watch_worker.py"), 2, "0123")
+def results(forks):
+    return forks.run_worker(Path(__file__).with_name("step_watch_worker.py"), 2, "0123")
 
 
 @pytest.mark.parametrize("stage", ["0", "1", "2", "3"])

@@ -4,11 +4,8 @@ Four digits, so that it takes seconds; benchmarks/token_labels does the same wit
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +20,9 @@ from models.build import input_config
 from models.weights.description import ModelDescription
 from pipeline.formats.open import open_source
 from pipeline.formats.token_label_file import TokenLabelFile
+from tests.support.forks import ROOT
 from tools import make_token_labels
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ("0", "1", "2", "3")
 ARGUMENTS = {"dim": 32, "depth": 2}
 RECIPE = """
@@ -95,26 +92,19 @@ def maps(digits, annotator):
     return digits / "train.token_labels"
 
 
-def train(folder, digits, maps):
+def train(forks, folder, digits, maps):
     recipe = folder / "student.yaml"
     recipe.write_text(RECIPE)
-    program = [sys.executable, str(ROOT / "launch.py"), "--config", str(recipe)]
+    program = [sys.executable, ROOT / "launch.py", "--config", recipe]
     where = [f"run.root={folder}", f"data.root={digits}", f"token_labels.file={maps}"]
-    done = subprocess.run(
-        [*program, *where],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    done = forks.run([*program, *where])
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "student"
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory, digits, maps):
-    return train(tmp_path_factory.mktemp("student"), digits, maps)
+def student(forks, tmp_path_factory, digits, maps):
+    return train(forks, tmp_path_factory.mktemp("student"), digits, maps)
 
 
 def losses(run):
@@ -140,7 +130,7 @@ def test_a_student_learns_from_labels_of_tokens(student):
 
 
 def test_a_run_that_is_cut_within_an_epoch_goes_on_with_the_same_losses(
-    student, digits, maps, tmp_path
+    student, digits, maps, forks, tmp_path
 ):
     cut = tmp_path / "student"
     shutil.copytree(student, cut)
@@ -148,7 +138,7 @@ def test_a_run_that_is_cut_within_an_epoch_goes_on_with_the_same_losses(
         if int(checkpoint.name.partition("_")[2]) > CUT:
             shutil.rmtree(checkpoint)
     (cut / "summary.json").unlink()
-    train(tmp_path, digits, maps)
+    train(forks, tmp_path, digits, maps)
     assert f"step_{CUT:08d}" in (cut / "metrics.jsonl").read_text().partition("going on from")[2]
     assert losses(cut) == losses(student)
     assert top1(cut) == top1(student)

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from tests.support.host_waits import HostWaits
-from tests.support.torchrun import run_worker
 
 STEPS_BETWEEN = 6
 """After the first log event of the worker."""
 
 
 @pytest.fixture(scope="module")
-def found():
-    return run_worker(
+def found(forks):
+    return forks.run_worker(
         Path(__file__).with_name("waits_worker.py"), 2, "adamw:0", "adamw:1", "adamw:2", "sgd:1"
     )
 

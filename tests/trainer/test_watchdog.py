@@ -3,43 +3,39 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.forks import free_port
+
+WORKER = Path(__file__).with_name("watchdog_worker.py")
 
 
-@contextmanager
-def ranks(what: str, who: int):
-    """Two ranks of the worker, without a launcher that would end them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("watchdog_worker.py")), what, str(who)],
-            cwd=ROOT,
-            env={**os.environ, **world, "RANK": str(rank), "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+@pytest.fixture
+def ranks(forks):
+    """Starts two ranks of the worker, without a launcher that would end them."""
+
+    @contextmanager
+    def start(what: str, who: int):
+        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        command = [sys.executable, WORKER, what, str(who)]
+        processes = [forks.start(command, **world, RANK=str(rank)) for rank in range(2)]
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    os.kill(process.pid, signal.SIGKILL)
+                process.communicate()
+
+    return start
 
 
 @pytest.mark.parametrize("who", [0, 1])
-def test_a_rank_that_stands_still_ends_the_others_and_is_named(who):
+def test_a_rank_that_stands_still_ends_the_others_and_is_named(ranks, who):
     with ranks("frozen", who) as processes:
         told, _ = processes[1 - who].communicate(timeout=60)
         assert processes[1 - who].returncode == 1
@@ -52,7 +48,7 @@ def test_a_rank_that_stands_still_ends_the_others_and_is_named(who):
 
 
 @pytest.mark.parametrize("who", [0, 1])
-def test_a_rank_that_waits_for_ever_ends_all_and_is_named_with_what_it_waits_for(who):
+def test_a_rank_that_waits_for_ever_ends_all_and_is_named_with_what_it_waits_for(ranks, who):
     with ranks("stuck", who) as processes:
         told = "".join(process.communicate(timeout=60)[0] for process in processes)
         assert [process.returncode for process in processes] == [1, 1]
@@ -62,7 +58,7 @@ def test_a_rank_that_waits_for_ever_ends_all_and_is_named_with_what_it_waits_for
 
 
 @pytest.mark.parametrize("who", [0, 1])
-def test_a_rank_that_died_ends_the_other_one(who):
+def test_a_rank_that_died_ends_the_other_one(ranks, who):
     with ranks("dead", who) as processes:
         told, _ = processes[1 - who].communicate(timeout=60)
         assert processes[1 - who].returncode == 1
@@ -70,7 +66,7 @@ def test_a_rank_that_died_ends_the_other_one(who):
 
 
 @pytest.mark.parametrize("what", ["slow", "done"])
-def test_ranks_that_take_their_time_or_end_at_different_times_are_left_alone(what):
+def test_ranks_that_take_their_time_or_end_at_different_times_are_left_alone(ranks, what):
     with ranks(what, 1) as processes:
         told = [process.communicate(timeout=60)[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0]

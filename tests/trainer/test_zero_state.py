@@ -4,20 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.torchrun import run_worker
 
 WORKER = Path(__file__).with_name("zero_state_worker.py")
 
 
 @pytest.fixture(scope="module")
-def two_ranks():
-    return run_worker(WORKER, 2, "0123", "fp32", "adamw")
+def two_ranks(forks):
+    return forks.run_worker(WORKER, 2, "0123", "fp32", "adamw")
 
 
 @pytest.fixture(scope="module")
-def one_rank():
-    fp32 = run_worker(WORKER, 1, "1", "fp32", "adamw")["adamw_1"]
-    return run_worker(WORKER, 1, "01", "bf16", "adamw") | {"fp32": fp32}
+def one_rank(forks):
+    fp32 = forks.run_worker(WORKER, 1, "1", "fp32", "adamw")["adamw_1"]
+    return forks.run_worker(WORKER, 1, "01", "bf16", "adamw") | {"fp32": fp32}
 
 
 ELEMENTWISE = ("sgd", "adan", "laprop")
@@ -25,9 +24,9 @@ LAYERWISE = ("lamb", "muon", "adafactor")
 
 
 @pytest.fixture(scope="module")
-def optimizers():
-    elementwise = run_worker(WORKER, 2, "01", "fp32", *ELEMENTWISE)
-    return elementwise | run_worker(WORKER, 1, "0", "fp32", *LAYERWISE)
+def optimizers(forks):
+    elementwise = forks.run_worker(WORKER, 2, "01", "fp32", *ELEMENTWISE)
+    return elementwise | forks.run_worker(WORKER, 1, "0", "fp32", *LAYERWISE)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

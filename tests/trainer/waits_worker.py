@@ -1,4 +1,4 @@
-"""Run under torchrun by test_waits.py: where a step would wait for the device; print JSON.
+"""Run on ranks by test_waits.py: where a step would wait for the device; print JSON.
 
 Each argument is an optimizer and a ZeRO stage, such as `adamw:0`.
 """

@@ -1,4 +1,4 @@
-"""Run under torchrun by test_zero_state.py: train, save, restore at each ZeRO stage; print JSON.
+"""Run on ranks by test_zero_state.py: train, save, restore at each ZeRO stage; print JSON.
 
 Arguments: the stages, the precision, the optimizers. For each optimizer and stage: six steps
 undisturbed, and three steps, state gathered, put into a fresh engine, three more. Then the state of
