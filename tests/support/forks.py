@@ -9,7 +9,6 @@ Run as a program, this file is the process that is forked.
 """
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -157,7 +156,6 @@ def _import_libraries() -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
     for name in PRELOADED:
         importlib.import_module(name)
-    gc.freeze()  # what is here already is garbage in no fork, which need not look through it
 
 
 def _serve() -> str:
