@@ -29,6 +29,7 @@ PRELOADED = (
     "trainer.assembly",
     "trainer.engine",
     "trainer.process.early_checks",
+    "trainer.sinks.tensorboard_sink",
     "pipeline.loaders.dali_loader",
     "pipeline.loaders.host_loader",
     "pipeline.loaders.reference_loader",
@@ -93,7 +94,9 @@ class Forks:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         print(json.dumps(question), file=self._server.stdin, flush=True)
-        return json.loads(self._server.stdout.readline())
+        answer = self._server.stdout.readline()
+        assert answer, "the process that is forked has ended; above it says why"
+        return json.loads(answer)
 
     def start(self, command: Sequence[str | Path], **environment: str) -> Fork:
         """Begin what `command`, an interpreter and a program with its arguments, would begin."""
@@ -149,13 +152,21 @@ def free_port() -> str:
 
 
 def _import_libraries() -> None:
-    """What a run imports, so that forks have it; none of it may have started a thread of torch."""
+    """Import what a run needs, and do once what takes seconds the first time, for all forks."""
     import torch
 
+    torch.set_num_threads(1)  # threads would be missing in the forks, which would wait for them
     if not torch.cuda.is_available():  # as `bootstrap` says to DeepSpeed
         os.environ["DS_ACCELERATOR"] = "cpu"
     for name in PRELOADED:
         importlib.import_module(name)
+    from models.build import build_model
+    from models.cost import model_cost
+    from models.dealt_paths import DealtPaths
+
+    model = build_model("dynamixer_nano", num_classes=10, drop_path_rate=0.1)
+    model_cost(model, "dynamixer_nano")
+    DealtPaths(model)
 
 
 def _serve() -> str:

@@ -61,7 +61,8 @@ def trained(stage: int, dtype: str) -> tuple[Engine, Ema]:
     world_size = dist.get_world_size()
     size = PER_RANK * world_size
     plan = BatchPlan.solve(global_size=size, per_gpu=PER_RANK, world_size=world_size)
-    engine = Engine(build_model("dynamixer_nano", num_classes=10), recipe, plan)
+    model = build_model("dynamixer_nano", num_classes=10, arguments={"depths": (1, 1)})
+    engine = Engine(model, recipe, plan)
     ema = Ema(engine, 0.5)
     engine.train()
     for step, batch in enumerate(Images().batches(0)):

@@ -14,7 +14,7 @@ from trainer.events import TIMINGS
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 RECIPE = """
-model: {name: dynamixer_nano, drop_path_rate: 0.3}
+model: {name: dynamixer_nano, drop_path_rate: 0.3, args: {depths: [1, 1]}}
 data: {crop: {scale: [0.6, 1.0], hflip: 0.5}}
 batch: {global_size: 24, per_gpu: 6, evaluation: 30}
 optim: {lr: 2.0e-3, clip_norm: 1.0}

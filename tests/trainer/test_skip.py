@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 
-
 @pytest.fixture(scope="module")
 def results(forks):
     return forks.run_worker(Path(__file__).with_name("skip_worker.py"), 2, "01")

@@ -20,7 +20,7 @@ CASE = Case(
     size=32,
     per_rank=4,
     accumulation=2,
-    arguments={"drop_path_rate": 0.1},
+    arguments={"drop_path_rate": 0.1, "depths": (1, 1)},
 )
 
 

@@ -12,6 +12,7 @@ from itertools import chain
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import nn
 
 from models.build import build_model
 from trainer.batch_plan import BatchPlan
@@ -35,6 +36,10 @@ from trainer.recipe import (
 GLOBAL, ROUNDS = 16, 2
 
 
+def small_model() -> nn.Module:
+    return build_model("dynamixer_nano", num_classes=10, arguments={"depths": (1, 1)})
+
+
 def make(stage: int, dtype: str, name: str, fixed: float = 0.1) -> tuple[Engine, Ema]:
     """An engine and its average; one parameter, all of it `fixed`, does not learn."""
     per_gpu = GLOBAL // ROUNDS // dist.get_world_size()
@@ -47,7 +52,7 @@ def make(stage: int, dtype: str, name: str, fixed: float = 0.1) -> tuple[Engine,
         precision=PrecisionConfig(dtype=dtype),
     )
     torch.manual_seed(0)
-    model = build_model("dynamixer_nano", num_classes=10)
+    model = small_model()
     model.get_parameter("norm.bias").requires_grad_(requires_grad=False).fill_(fixed)
     model.register_buffer("of_rank", torch.tensor(float(dist.get_rank())), persistent=False)
     plan = BatchPlan.solve(global_size=GLOBAL, per_gpu=per_gpu, world_size=dist.get_world_size())
@@ -111,7 +116,7 @@ def equal(a: TrainingState, b: TrainingState) -> bool:
 def ema_forward_error(engine: Engine, ema: Ema, state: TrainingState) -> float:
     """Distance of the engine's forward with the average swapped in from a plain model's."""
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(99))
-    plain = build_model("dynamixer_nano", num_classes=10).eval()
+    plain = small_model().eval()
     plain.load_state_dict(state.ema)
     with ema.swapped_in(), torch.no_grad():
         engine.eval()
