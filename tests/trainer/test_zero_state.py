@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-
 WORKER = Path(__file__).with_name("zero_state_worker.py")
 
 
