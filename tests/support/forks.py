@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 1800
 """For what should take seconds, or minutes in slow tests: an end of what hangs."""
 PRELOADED = (
-    "trainer.assembly",
-    "trainer.engine",
+    "trainer.assembly.run",
+    "trainer.engine.process_group",
     "trainer.process.early_checks",
     "trainer.sinks.tensorboard_sink",
     "pipeline.loaders.dali_loader",
