@@ -5,6 +5,7 @@ then validated as a whole, so that every mistake is reported at once. Sections r
 `ValueError`s; the path of the section is put in front here, so none knows where it is mounted.
 """
 
+import copy
 import dataclasses
 import difflib
 import types
@@ -19,6 +20,22 @@ from pydantic_core import ErrorDetails
 
 Config = TypeVar("Config")
 Tree = dict[str, object]
+
+_COMMAND_LINE = "the command line"
+"""Where a value stands that no file has; it heads the messages about overrides."""
+_SECTION = "a section of key: value pairs belongs here"
+_EXPECTED = {
+    "float": "a number",
+    "int": "a whole number",
+    "string": "text",
+    "bool": "true or false",
+    "tuple": "a list in brackets, such as [a, b]",
+    "list": "a list in brackets, such as [a, b]",
+    "dict": "pairs in braces, such as {key: value}",
+}
+"""What pydantic calls by Python's names."""
+_MOST_SHOWN = 60
+"""Characters of a value in a message."""
 
 
 class ConfigError(ValueError):
@@ -51,9 +68,19 @@ def load(cls: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config
         ConfigError: one line for each mistake.
     """
     tree = _with_base(path, ())
+    changed = copy.deepcopy(tree)
     for item in overrides:
-        _apply(tree, item)
-    return from_tree(cls, tree, where=str(path))
+        _apply(changed, item)
+    config, problems = _validated(cls, changed)
+    if config is not None:
+        return config
+    # What the file alone gets wrong, too, is its own; the rest came with the overrides.
+    in_file = _validated(cls, tree)[1] if overrides else problems
+    own = [problem for problem in problems if problem in in_file]
+    given = [problem for problem in problems if problem not in in_file]
+    raise ConfigError(
+        "\n".join([*_listed(f"{_COMMAND_LINE}, over {path}", given), *_listed(str(path), own)])
+    )
 
 
 def from_tree(cls: type[Config], tree: Tree, *, where: str) -> Config:
@@ -62,13 +89,25 @@ def from_tree(cls: type[Config], tree: Tree, *, where: str) -> Config:
     Raises:
         ConfigError: one line for each mistake.
     """
+    config, problems = _validated(cls, tree)
+    if config is None:
+        raise ConfigError("\n".join(_listed(where, problems)))
+    return config
+
+
+def _validated(cls: type[Config], tree: Tree) -> tuple[Config | None, list[str]]:
+    """The configuration, or else what is wrong with it, a line for each mistake."""
     problems = _shape_problems(cls, tree, "")
-    if not problems:
-        try:
-            return TypeAdapter(cls).validate_python(tree)
-        except ValidationError as error:
-            problems = [_describe(detail) for detail in error.errors()]
-    raise ConfigError("\n".join([f"{where}:", *(f"  {problem}" for problem in problems)]))
+    if problems:
+        return None, problems
+    try:
+        return TypeAdapter(cls).validate_python(tree), []
+    except ValidationError as error:
+        return None, _described(error.errors(), tree)
+
+
+def _listed(where: str, problems: list[str]) -> list[str]:
+    return [f"{where}:", *(f"  {problem}" for problem in problems)] if problems else []
 
 
 def dump(config: object) -> str:
@@ -95,7 +134,7 @@ def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:
         return tree
     name = tree.pop("base")
     if not isinstance(name, str):
-        raise ConfigError(f"{path}: base: expected the path of a YAML file, got {name!r}")
+        raise ConfigError(f"{path}: base: expected the path of a YAML file, got {_shown(name)}")
     return _merged(_with_base(path.parent / name, chain), tree)
 
 
@@ -112,9 +151,12 @@ def _merged(base: Tree, tree: Tree) -> Tree:
 def one_line(value: object) -> str:
     """A value as a recipe writes it, on one line."""
     plain = TypeAdapter(type(value)).dump_python(value, mode="json")
-    return (
-        yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
-    )
+    return _flow(plain)
+
+
+def _flow(plain: object) -> str:
+    text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    return text.removesuffix("\n...\n").strip()
 
 
 def json_schema(cls: type) -> dict[str, object]:
@@ -137,24 +179,33 @@ def _read(path: Path) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections (key: value), got {type(tree).__name__}")
+        raise ConfigError(f"{path}: expected sections (key: value), got {_shown(tree)}")
     return tree
 
 
 def _apply(tree: Tree, item: str) -> None:
+    """Put the override `item`, such as `optim.lr=1e-3`, into `tree`."""
     key, equals, text = item.removeprefix("--").partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{item!r}: an override is written key.path=value, e.g. optim.lr=1e-3")
+    where = f"{_COMMAND_LINE}: {item}"
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{where}: an override is written key.path=value, e.g. optim.lr=1e-3")
+    if key == "base":
+        raise ConfigError(
+            f"{where}: base stands in a recipe's file alone; give --config {text or 'FILE'}, or a"
+            " file of your own that begins with base: FILE"
+        )
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader
     except yaml.YAMLError:
-        raise ConfigError(f"{key}: {text!r} is not a YAML value; quote it") from None
+        raise ConfigError(f"{where}: {text!r} is not a YAML value; quote it") from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     *sections, name = key.split(".")
     node = tree
     for section in sections:
         child = node.setdefault(section, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"{key}: {section} is a value, not a section; see --print")
+            raise ConfigError(f"{where}: {section} is a value, not a section; see --print")
         node = child
     node[name] = value
 
@@ -185,10 +236,11 @@ def _shape_problems(cls: type, tree: Tree, prefix: str) -> list[str]:
         if section is not None and isinstance(value, dict):
             problems += _shape_problems(section, value, f"{path}.")
         elif section is not None and value is not None:
-            problems.append(f"{path}: a section of key: value pairs belongs here, got {value!r}")
+            problems.append(f"{path}: {_SECTION}, got {_shown(value)}")
         elif isinstance(value, bool) and not _takes_bool(hints[key]):
             problems.append(
-                f"{path}: got {value!r}; YAML reads on, off, yes and no as booleans: quote it"
+                f"{path}: got {_shown(value)}; YAML reads on, off, yes and no as true and false:"
+                " quote it where text is meant"
             )
     return problems
 
@@ -197,19 +249,52 @@ def _takes_bool(annotation: object) -> bool:
     return annotation is bool or bool in typing.get_args(annotation)
 
 
-def _describe(detail: ErrorDetails) -> str:
-    # Of a key that takes a number or a word, pydantic says which of the two it tried.
-    path = ".".join(str(part) for part in detail["loc"] if part not in ("int", "literal['auto']"))
-    value = detail["input"]
-    kind = detail["type"]
-    context = detail.get("ctx", {})
-    if kind == "missing":
-        return f"{path}: missing; it has no default"
-    if kind == "value_error":
-        return f"{path}: {context['error']}" if path else str(context["error"])
+def _described(errors: Sequence[ErrorDetails], tree: Tree) -> list[str]:
+    """A line a key: what may stand there, all kinds of it, and what does."""
+    expected: dict[tuple[str, str], list[str]] = {}
+    told: list[str] = []
+    for detail in errors:
+        path, context = _path(detail, tree), detail.get("ctx", {})
+        if detail["type"] == "missing":
+            told.append(f"{path}: missing; it has no default")
+        elif detail["type"] == "value_error":
+            told.append(f"{path}: {context['error']}" if path else str(context["error"]))
+        elif detail["type"] == "dataclass_type":
+            told.append(f"{path}: {_SECTION}, got {_shown(detail['input'])}")
+        else:
+            kinds = expected.setdefault((path, _shown(detail["input"])), [])
+            kinds.append(_kind(detail))
+    for (path, value), kinds in expected.items():
+        told.append(f"{path}: expected {' or '.join(dict.fromkeys(kinds))}, got {value}")
+    return told
+
+
+def _kind(detail: ErrorDetails) -> str:
+    """What pydantic expected, in words."""
+    kind, context = detail["type"], detail.get("ctx", {})
     if kind == "literal_error":
-        return f"{path}: expected {context['expected']}, got {value!r}"
-    expected = kind.removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float")
-    if expected in ("float", "int", "string", "bool", "tuple"):
-        return f"{path}: expected {expected}, got {type(value).__name__} {value!r}"
-    return f"{path}: {detail['msg']}, got {value!r}"
+        return str(context["expected"])
+    if kind == "too_long":
+        return f"a list of at most {context['max_length']}"
+    kind = kind.removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float")
+    message = detail["msg"]
+    return _EXPECTED.get(kind) or message[0].lower() + message[1:]
+
+
+def _path(detail: ErrorDetails, tree: Tree) -> str:
+    """The keys that lead to a mistake; pydantic also names the kind that it tried of several."""
+    path, node = "", cast("object", tree)
+    for part in detail["loc"]:
+        if isinstance(node, dict) and part in node:
+            node, path = node[part], f"{path}.{part}"
+        elif isinstance(node, list | tuple) and isinstance(part, int):
+            node, path = node[part] if part < len(node) else None, f"{path}[{part}]"
+        elif detail["type"] == "missing":
+            path = f"{path}.{part}"
+    return path.removeprefix(".")
+
+
+def _shown(value: object) -> str:
+    """Text in quotes, anything else as YAML writes it; cut where it is long."""
+    text = repr(value) if isinstance(value, str) else _flow(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 4]} ..."

@@ -70,14 +70,29 @@ def test_an_override_wins_over_the_file(recipe_file, form):
     [
         ("augment.mixupp=1", "augment.mixupp: unknown key; did you mean 'mixup'?"),
         ("modle.name=x", "modle: unknown key; did you mean 'model'?"),
-        ("augment.mixup=lots", "augment.mixup: expected float, got str 'lots'"),
+        ("augment.mixup=lots", "augment.mixup: expected a number, got 'lots'"),
         ("augment.mixup=-1", "augment: mixup must be >= 0"),
-        ("batch.per_gpu=7.5", "batch.per_gpu: expected int, got float 7.5"),
+        ("batch.per_gpu=7.5", "batch.per_gpu: expected a whole number or 'auto', got 7.5"),
+        (
+            "data.crop.scale=0.5",
+            "data.crop.scale: expected a list in brackets, such as [a, b], got",
+        ),
+        ("data.crop.scale=[0.5]", "data.crop.scale[1]: missing"),
+        ("data.crop.scale=[0.1, x]", "data.crop.scale[1]: expected a number, got 'x'"),
+        ("data.crop.scale=[0.1, 0.2, 1]", "data.crop.scale: expected a list of at most 2, got"),
+        ("model.args={a: {b: 1}}", "model.args.a: expected true or false or a whole number or"),
+        ("model.args=3", "model.args: expected pairs in braces, such as {key: value}, got 3"),
+        ("augment=null", "augment: a section of key: value pairs belongs here, got null"),
+        ("optim.lr=", "optim.lr: expected a number, got null"),
+        ("optim.lr=[1", "the command line: optim.lr=[1: '[1' is not a YAML value; quote it"),
+        ("augment={erase: 0.1, erase: 0.2}", "erase: given twice"),
+        ("base=other.yaml", "the command line: base=other.yaml: base stands in a recipe's file"),
+        ("optim..lr=1", "the command line: optim..lr=1: an override is written key.path=value"),
         ("zero.stage=7", "zero.stage: expected 0, 1, 2 or 3, got 7"),
-        ("run.name=on", "run.name: got True; YAML reads on, off, yes and no as booleans"),
-        ("run.log_every=on", "run.log_every: got True"),
+        ("run.name=on", "run.name: got true; YAML reads on, off, yes and no as"),
+        ("run.log_every=on", "run.log_every: got true"),
         ("model=3", "model: a section of key: value pairs belongs here, got 3"),
-        ("optim.lr.x=3", "optim.lr.x: lr is a value, not a section"),
+        ("optim.lr.x=3", "the command line: optim.lr.x=3: lr is a value, not a section"),
         ("nothing", "an override is written key.path=value"),
         ("data.crop.scale=[0.9, 0.1]", "data.crop: scale must satisfy 0 < low <= high <= 1"),
     ],
@@ -111,6 +126,19 @@ def test_all_mistakes_are_told_at_once(recipe_file):
     text = message_of(recipe_file, "augment.mixup=lots", "batch.per_gpu=x")
     assert "augment.mixup" in text
     assert "batch.per_gpu" in text
+
+
+def test_a_mistake_is_told_where_its_value_stands(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"{MINIMAL}\naugment: {{erase: 2}}\nema: {{decay: 0.5}}\n")
+    assert message_of(path, "ema.decay=7").splitlines() == [
+        f"the command line, over {path}:",
+        "  ema: decay must be in [0, 1), got 7.0",
+        f"{path}:",
+        "  augment: erase must be a probability, got 2.0",
+    ]
+    assert message_of(path).splitlines()[0] == f"{path}:"
+    assert message_of(path, "optim.lr=1").splitlines()[0] == f"{path}:"
 
 
 def test_a_key_given_twice_is_refused(tmp_path):
@@ -160,7 +188,7 @@ def test_a_recipe_is_shown_whole(family, tmp_path):
     [
         ("sizes/small.yaml", "is a circle; leave one base out"),
         ("none.yaml", "there is no file"),
-        ("[a, b]", "base: expected the path of a YAML file, got ['a', 'b']"),
+        ("[a, b]", "base: expected the path of a YAML file, got [a, b]"),
     ],
 )
 def test_a_base_that_cannot_be_is_refused(family, base, message):
