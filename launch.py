@@ -35,8 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         if arguments.explain is not None:
-            print(recipe_keys.explain(arguments.explain))
-            return 0
+            return _print(recipe_keys.explain(arguments.explain) + "\n")
         recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
     except ValueError as error:
         if _rank() == 0:
@@ -45,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     name = recipe.run.name or arguments.config.stem
     recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, name=name))
     if arguments.print:
-        print(yaml_config.dump(recipe), end="")
-        return 0
+        return _print(yaml_config.dump(recipe))
     stop = StopSignal(recipe.run.stop_signals)
     if not launcher.kills_ranks():
         return _Process(recipe).run(stop)
@@ -63,16 +61,19 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add_config_option(what, required=False)
     what.add_argument(
         "--explain",
-        nargs="?",
-        const="",
+        nargs="*",
         metavar="KEY",
-        help="say what a key of a recipe means, or those of a section, or all, and leave",
+        help="say what keys of a recipe mean, or all of a section, or all there are, and leave",
     )
     parser.add_argument("--print", action="store_true", help="show the resolved recipe and leave")
     # The deepspeed launcher adds it; LOCAL_RANK in the environment is what counts.
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     add_overrides(parser)
-    return command_line.parse(parser, argv)
+    arguments = command_line.parse(parser, argv)
+    if arguments.explain is not None and (arguments.print or arguments.overrides):
+        idle = "--print" if arguments.print else arguments.overrides[0]
+        parser.error(f"{idle} has no effect with --explain, which reads no recipe; leave it out")
+    return arguments
 
 
 class _Process:
@@ -169,6 +170,15 @@ class _Process:
         folder = Path(self._recipe.run.root, self._recipe.run.name)
         with contextlib.suppress(OSError):  # the exit code and the message stand without it
             write_exit(folder, code=code, text=text, rank=self._rank, is_echo=is_echo)
+
+
+def _print(text: str) -> int:
+    """Print what was asked for; that nobody reads it to its end (`| head`) is no failure."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # else Python tries again, and complains, when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return COMPLETE
 
 
 def _rank() -> int:

@@ -14,7 +14,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,23 +39,29 @@ def recipe_keys() -> list[Key]:
     return list(_keys(Recipe, ""))
 
 
-def explain(path: str) -> str:
-    """What is known of a key, of all keys of a section, or, for "", of every key.
+def explain(paths: Sequence[str]) -> str:
+    """What is known of keys, and of all keys of sections; of every key where nothing is named.
 
     Raises:
         ValueError: if there is no such key; it names the nearest.
     """
     keys = recipe_keys()
-    chosen = [
-        key for key in keys if key.path == path or key.path.startswith(f"{path}.") or not path
-    ]
-    if not chosen:
-        known = [key.path for key in keys]
-        last = [name for name in known if name.rpartition(".")[2] == path]
-        near = last or difflib.get_close_matches(path, known, 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "--explain alone lists all"
-        raise ValueError(f"--explain: there is no key {path!r}; {hint}")
-    return "\n".join(_in_words(key) for key in chosen)
+    if unknown := [path for path in paths if not any(_is_of(path, key) for key in keys)]:
+        raise ValueError("\n".join(_unknown(path, keys) for path in unknown))
+    chosen = {key.path: key for path in paths for key in keys if _is_of(path, key)}
+    return "\n".join(_in_words(key) for key in (chosen.values() if paths else keys))
+
+
+def _is_of(path: str, key: Key) -> bool:
+    return key.path == path or key.path.startswith(f"{path}.")
+
+
+def _unknown(path: str, keys: list[Key]) -> str:
+    known = [key.path for key in keys]
+    last = [name for name in known if name.rpartition(".")[2] == path]
+    near = last or difflib.get_close_matches(path, known, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "--explain alone lists all"
+    return f"--explain: there is no key {path!r}; {hint}"
 
 
 def add_config_option(place: argparse._ActionsContainer, *, required: bool) -> None:

@@ -94,6 +94,25 @@ def test_explain_says_one_key_or_a_section(capsys):
     assert capsys.readouterr().out.count("\n") > len(recipe_keys.recipe_keys())
 
 
+def test_explain_says_all_that_is_asked_for_and_each_key_once(capsys):
+    assert launch.main(["--explain", "zero.stage", "ema", "ema.decay"]) == 0
+    told = capsys.readouterr().out
+    assert [line.partition(":")[0] for line in told.splitlines() if line[0] != " "] == [
+        *("zero.stage", "ema.decay", "ema.warmup"),
+    ]
+    assert launch.main(["--explain", "zero", "lrr", "mixupp"]) == 2
+    assert "'lrr'" in (error := capsys.readouterr().err)
+    assert "'mixupp'" in error
+
+
+@pytest.mark.parametrize("idle", ["--print", "optim.lr=1"])
+def test_what_has_no_effect_beside_explain_is_refused(idle, capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch.main([idle, "--explain", "optim.lr"])
+    assert ended.value.code == 2
+    assert f"{idle} has no effect with --explain" in capsys.readouterr().err
+
+
 def test_explain_knows_what_was_meant(capsys):
     assert launch.main(["--explain", "lr"]) == 2
     assert "optim.lr" in capsys.readouterr().err
