@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
 
     from pipeline.loaders.draw_records import DrawnRun
 
+_IMAGES = 32
+
 
 def main(argv: list[str] | None = None) -> int:
     """Write what is asked for; returns the exit code."""
@@ -41,9 +43,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    output = arguments.output or Path("batch.png")
     if arguments.dump is None:
-        check_output(arguments.output, suffixes=(".png",), force=True)  # it is made again and again
+        check_output(output, suffixes=(".png",), force=True)  # it is made again and again
     recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
+    epochs = recipe.schedule.total_epochs
+    if not 0 <= arguments.epoch < epochs:
+        raise DataError(
+            f"--epoch: the recipe has {counted(epochs, 'epoch')}, counted from 0 to {epochs - 1};"
+            f" got {arguments.epoch}"
+        )
     with importing():
         from tools.preview import drawn, picture
 
@@ -56,9 +65,9 @@ def _work(arguments: argparse.Namespace) -> int:
         return exits.COMPLETE
     preview = drawn.previewed(run, draws, arguments.epoch, num_classes)
     title = f"{arguments.config.stem}: epoch {arguments.epoch}"
-    title += f", batch {arguments.batch}" if arguments.samples is None else ""
-    picture.draw(preview, arguments.output, count=arguments.images, title=title)
-    print(f"batch: {arguments.output}")
+    title += f", batch {arguments.batch or 0}" if arguments.samples is None else ""
+    picture.draw(preview, output, count=arguments.images or _IMAGES, title=title)
+    print(f"batch: {output}")
     return exits.COMPLETE
 
 
@@ -66,7 +75,7 @@ def _draws(run: "DrawnRun", recipe: Recipe, arguments: argparse.Namespace) -> "N
     """The draws of the samples or of the batch that is asked for."""
     if arguments.samples is not None:
         return run.draws_of(arguments.samples, arguments.epoch)
-    number, per_gpu = arguments.batch, recipe.batch.known_per_gpu
+    number, per_gpu = arguments.batch or 0, recipe.batch.known_per_gpu
     order = run.order(arguments.epoch)
     if not 0 <= number < len(order) // per_gpu:
         last = len(order) // per_gpu - 1
@@ -80,21 +89,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--epoch", type=int, default=0, metavar="N", help="counted from 0, as all here; default: 0"
     )
-    parser.add_argument(
-        "--batch", type=int, default=0, metavar="N", help="of the epoch; default: 0"
-    )
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--batch", type=int, metavar="N", help="of the epoch; default: 0")
+    chosen.add_argument(
         "--samples", type=_numbers, metavar="3,17,20:40", help="instead of a batch: these samples"
     )
     parser.add_argument(
-        "--images", type=positive, default=32, metavar="N", help="drawn at most; default: 32"
+        "--images", type=positive, metavar="N", help=f"drawn at most; default: {_IMAGES}"
     )
     parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("batch.png"),
-        metavar="FILE",
-        help="picture to write; default: batch.png",
+        "--output", type=Path, metavar="FILE", help="picture to write; default: batch.png"
     )
     parser.add_argument("--dump", type=Path, metavar="DIR", help="write pixels and draws instead")
     parser.add_argument(
@@ -104,6 +108,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = command_line.parse(parser, argv)
     if arguments.draws_only and arguments.dump is None:
         parser.error("--draws-only has no effect without --dump DIR")
+    for name in ("images", "output"):
+        if arguments.dump is not None and getattr(arguments, name) is not None:
+            parser.error(f"--{name} has no effect with --dump, which draws no picture")
     return arguments
 
 

@@ -13,7 +13,7 @@ model: {{name: dynamixer_nano}}
 data: {{root: {root}, threads: 1}}
 batch: {{global_size: 12, per_gpu: 12}}
 optim: {{lr: 1.0e-3}}
-schedule: {{epochs: 1}}
+schedule: {{epochs: 4}}
 augment: {{mixup: 0.8, cutmix: 1.0, erase: 0.25, smoothing: 0.1}}
 """
 
@@ -54,6 +54,9 @@ def test_overrides_apply(config):
     [
         (["--batch", "5"], "an epoch has batches 0 to 4, got 5"),
         (["--batch", "77"], "an epoch has batches 0 to 4, got 77"),
+        (["--epoch", "4"], "--epoch: the recipe has 4 epochs, counted from 0 to 3; got 4"),
+        (["--epoch", "-1"], "from 0 to 3; got -1"),
+        (["schedule.epochs=1", "--epoch", "1"], "has 1 epoch, counted from 0 to 0; got 1"),
         (["data.root=/nowhere"], "/nowhere: there is no such folder"),
         (["augment.mixupp=1"], "did you mean 'mixup'"),
     ],
@@ -62,6 +65,21 @@ def test_bad_input_gets_an_answer(config, capsys, arguments, message):
     code, output = preview(config, *arguments)
     assert code == 2
     assert not output.exists()
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch", "0", "--samples", "3"], "argument --samples: not allowed with argument --b"),
+        (["--dump", "out"], "--output has no effect with --dump"),
+        (["--dump", "out", "--images", "2"], "--images has no effect with --dump"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(config, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        preview(config, *arguments)
+    assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 
