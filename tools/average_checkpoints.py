@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import command_line
-from pipeline.errors import DataError
+from pipeline.errors import DataError, OutputError
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> int:
-    check_output(arguments.output, suffixes=(".safetensors",), force=arguments.force)
     _check_inputs(arguments)
+    check_output(arguments.output, suffixes=(".safetensors",), force=arguments.force)
     _run(arguments)
     return exits.COMPLETE
 
@@ -52,18 +52,38 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _check_inputs(arguments: argparse.Namespace) -> None:
-    runs = [path for path in arguments.sources if path.is_dir()]
-    for path in arguments.sources:
+    """Find mistakes before torch is imported."""
+    sources: list[Path] = arguments.sources
+    for path in sources:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or folder")
+        if path.is_dir() and (path / "meta.json").is_file():
+            raise DataError(f"{path}: one checkpoint; give the run's folder, or files of weights")
         if path.is_dir() and not (path / "checkpoints").is_dir():
             raise DataError(f"{path}: not a run's folder: there are no checkpoints/ in it")
-        if not path.is_dir() and path.suffix != ".safetensors":
-            raise DataError(f"{path}: expected a run's folder or .safetensors files")
-        if not path.exists():
-            raise DataError(f"{path}: there is no such file")
-    if runs and len(arguments.sources) > 1:
-        raise DataError(f"{runs[0]}: give one run, or the files to average, not both")
-    if not runs and (arguments.best or arguments.raw):
-        raise DataError("--best and --raw have no effect on files; leave them out")
+        if path.is_file() and path.suffix != ".safetensors":
+            raise DataError(f"{path}: neither a run's folder nor .safetensors")
+    _check_together(sources, arguments)
+
+
+def _check_together(sources: list[Path], arguments: argparse.Namespace) -> None:
+    runs = [path for path in sources if path.is_dir()]
+    if runs and len(sources) > 1:
+        raise DataError(
+            f"{runs[0]}: a run's folder stands alone; to average with others, give files, such as"
+            f" {runs[0]}/checkpoints/step_N/model.safetensors"
+        )
+    if runs:
+        return
+    if arguments.best or arguments.raw:
+        idle = "--best" if arguments.best else "--raw"
+        raise DataError(f"{idle}: has no effect on files, only on a run; leave it out")
+    if len({path.resolve() for path in sources}) < len(sources):
+        raise DataError("a file is given twice, and would count twice; give each once")
+    if len(sources) == 1:
+        raise DataError(f"{sources[0]}: one file has no mean; give two or more, or a run's folder")
+    if arguments.output.resolve() in [path.resolve() for path in sources]:
+        raise OutputError(f"{arguments.output}: is one of the inputs; name another output")
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """The mean of several files of weights, in float64, one file in memory at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.weights.checkpoint_files import Weights, WeightsError, read_weights
+from pipeline.words import counted
 from tools.cli.output_files import write_file
 from trainer.events import Evaluated
 from trainer.record import checkpoint
@@ -33,9 +34,11 @@ def files_of_run(run: Path, *, best: int | None, raw: bool) -> list[Path]:
     except (CheckpointError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{run}: a checkpoint cannot be read: {error}") from error
     if len(folders) < (best or 2):
+        kind = "evaluated checkpoint" if best else "checkpoint"
+        wanted = f"--best {best} asks for more" if best else "a mean needs two"
         raise WeightsError(
-            f"{run}: has {len(folders)} {'evaluated ' if best else ''}checkpoints, and"
-            f" {best or 2} are wanted; run.keep_checkpoints says how many are kept"
+            f"{run}: there {'is' if len(folders) == 1 else 'are'} {counted(len(folders), kind)},"
+            f" and {wanted}; run.save_every and run.keep_checkpoints say how many a run leaves"
         )
     averaged = not raw and all((path / "ema.safetensors").exists() for path in folders)
     name = "ema.safetensors" if averaged else "model.safetensors"
@@ -49,12 +52,7 @@ def write_average(files: Sequence[Path], output: Path) -> None:
         WeightsError: if they are not of one model.
     """
     mean = average(files)
-    try:
-        with safe_open(files[-1], framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsError(f"{files[-1]}: cannot be read: {error}") from error
-    metadata |= {"format": "pt", "averaged": str(len(files))}
+    metadata = _metadata(files[-1]) | {"format": "pt", "averaged": str(len(files))}
     write_file(output, lambda draft: save_file(mean, draft, metadata))
 
 
@@ -66,7 +64,9 @@ def average(files: Sequence[Path]) -> Weights:
     """
     total: dict[str, Tensor] = {}
     last: Weights = {}
+    metadata = _metadata(files[0])
     for file in files:
+        _check_described_alike(metadata, _metadata(file), file, files[0])
         weights = read_weights(file).weights
         if last:
             _check_alike(last, weights, file, files[0])
@@ -79,13 +79,37 @@ def average(files: Sequence[Path]) -> Weights:
     }
 
 
+def _metadata(file: Path) -> dict[str, str]:
+    try:
+        with safe_open(file, framework="pt") as stored:
+            return dict(stored.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file}: cannot be read: {error}") from error
+
+
+def _check_described_alike(
+    expected: Mapping[str, str], found: Mapping[str, str], file: Path, first: Path
+) -> None:
+    """Weights of the same shapes may still be of other models, or of other classes."""
+    another = "is of another model than"
+    for key, differs in (
+        ("model", another),
+        ("arguments", another),
+        ("classes", "has other classes than"),
+    ):
+        said, other = found.get(key), expected.get(key)
+        if None not in (said, other) and said != other:
+            shown = f" ({said}, {other})" if key == "model" else ""
+            raise WeightsError(f"{file}: {differs} {first}{shown}; average each apart")
+
+
 def _check_alike(expected: Weights, found: Weights, file: Path, first: Path) -> None:
     shapes = {key: weight.shape for key, weight in expected.items()}
     others = {key: weight.shape for key, weight in found.items()}
     if odd := sorted(key for key in shapes | others if shapes.get(key) != others.get(key)):
         raise WeightsError(
-            f"{file}: is of another model than {first}: {len(odd)} weights are missing or have"
-            f" another shape, such as {odd[0]}"
+            f"{file}: is of another model than {first}: {counted(len(odd), 'weight')} of other"
+            f" shapes, or in one of them alone, such as {odd[0]}; average each apart"
         )
 
 
