@@ -50,14 +50,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _check_source(path: Path) -> None:
+    if path.is_dir() and any((path / name).exists() for name in ("checkpoints", "meta.json")):
+        raise DataError(
+            f"{path}: a run's folder, whose weights need no conversion; tools/export_weights.py"
+            " writes them for timm"
+        )
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; name the checkpoint's file in it")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+
+
 def _work(arguments: argparse.Namespace) -> int:
     source: Path = arguments.file
     output: Path = arguments.output or source.with_suffix(".safetensors")
-    if not source.is_file():
-        raise DataError(f"{source}: there is no such file")
-    check_output(output, suffixes=(".safetensors",), force=arguments.force)
+    _check_source(source)
     if output.exists() and output.samefile(source):
         raise OutputError(f"{output}: is the input; name another file with --output")
+    check_output(output, suffixes=(".safetensors",), force=arguments.force)
     size = None if arguments.img_size is None else (arguments.img_size[0], arguments.img_size[-1])
     # Imported here, because it takes seconds: a mistake in the arguments has been told by now.
     with importing():

@@ -29,8 +29,10 @@ def test_an_existing_output_is_kept_unless_forced(weights, tmp_path, capsys):
     assert output.read_bytes() == b"mine"
     assert convert_checkpoint.main([*arguments, "--force"]) == 0
     assert_same(load_file(output), weights)
-    again = [str(output), "--model", NAME, "--force"]
-    assert convert_checkpoint.main(again) == exits.OUTPUT
+    again = [str(output), "--model", NAME]
+    for options in ([], ["--force"]):
+        assert convert_checkpoint.main([*again, *options]) == exits.OUTPUT
+        assert "is the input; name another file with --output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,22 @@ def test_a_missing_file_is_named(tmp_path, capsys):
     arguments = [str(tmp_path / "none.pth"), "--model", NAME]
     assert convert_checkpoint.main(arguments) == exits.BAD_INPUT
     assert "none.pth: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("model.pth", "a folder; name the checkpoint's file in it"),
+        ("checkpoints/step_1/meta.json", "a run's folder, whose weights need no conversion"),
+        ("meta.json", "a run's folder, whose weights need no conversion"),
+    ],
+)
+def test_a_folder_is_no_checkpoint_file(tmp_path, capsys, inside, message):
+    folder = tmp_path / "given"
+    (folder / inside).parent.mkdir(parents=True)
+    (folder / inside).write_bytes(b"")
+    assert convert_checkpoint.main([str(folder), "--model", NAME]) == exits.BAD_INPUT
+    assert f"{folder}: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
