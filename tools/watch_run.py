@@ -1,16 +1,17 @@
 # PYTHON_ARGCOMPLETE_OK
 """Show how far a run is, here or on another machine that shares the disk: it reads the run's files.
 
-    python tools/watch_run.py runs/dynamixer_s            # until the run is complete, or Ctrl-C
+    python tools/watch_run.py runs/dynamixer_s            # until the run ends, or Ctrl-C
     python tools/watch_run.py runs/dynamixer_s --once     # the state now, in a line
     python tools/watch_run.py runs/dynamixer_s --json     # an object a line, for other programs
 
 On a terminal it shows what the run itself shows where it was started. Elsewhere a line is written
-when there are new steps.
+when there are new steps. The run is only looked at: neither Ctrl-C here nor anything else stops it.
 """
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -24,8 +25,14 @@ from tools.cli.numbers import positive
 from tools.cli.output_files import add_json_option
 from trainer.record.exit_file import read_exit
 from trainer.record.log_reader import read_log
+from trainer.record.run_folder import dead_process
 from trainer.sinks import display
 from trainer.sinks.run_view import RunView
+
+_PATIENCE_S = 60.0
+"""A run that says nothing for so long may be evaluating, or hang."""
+_MISSED = 3
+"""Log events that a run may be late by, which take longer than that in some."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,6 +48,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    try:
+        _show(arguments)
+    except KeyboardInterrupt:  # how one leaves it: no error
+        name = arguments.run.resolve().name
+        print(f"{name}: not watched any more; the run itself is not touched", file=sys.stderr)
+    return exits.COMPLETE
+
+
+def _show(arguments: argparse.Namespace) -> None:
     looks = _looks(arguments.run, every_s=arguments.every, once=arguments.once)
     console = Console(highlight=False, soft_wrap=True)
     if arguments.once or arguments.json or not display.can_redraw(console):
@@ -55,17 +71,21 @@ def _watch(arguments: argparse.Namespace) -> int:
         with display.RunDisplay(lambda: seen[-1], console):
             for view in looks:
                 seen[:] = [view]
-    return exits.COMPLETE
 
 
 def _looks(run: Path, *, every_s: int, once: bool) -> Iterator[RunView]:
-    """The run as it is now, and again until it is complete."""
+    """The run as it is now, and again until it ends."""
     while True:
         view = look(run)
         yield view
-        if once or view.status == "complete":
+        if once or has_ended(run):
             return
         time.sleep(every_s)
+
+
+def has_ended(run: Path) -> bool:
+    """Whether no process trains it, as far as its files tell."""
+    return (run / "summary.json").exists() or bool(read_exit(run)) or bool(dead_process(run))
 
 
 def look(run: Path) -> RunView:
@@ -74,12 +94,30 @@ def look(run: Path) -> RunView:
     Raises:
         DataError: if there is no run.
     """
-    view = RunView(run.name, read_log(run))
+    view = RunView(run.resolve().name, read_log(run))
     if (run / "summary.json").exists():
         view.status = "complete"
     elif ended := read_exit(run):
         view.status = f"ended with {ended['exit_code']}: {ended['message']}"
+    elif dead := dead_process(run):
+        view.status = f"killed: {dead} is gone, and left no word"
+    elif since := _silent_since(run, view):
+        view.status = ", ".join(filter(None, (view.status, f"nothing new since {since}")))
+        view.stands = True
+    view.stands = view.stands or has_ended(run)
     return view
+
+
+def _silent_since(run: Path, view: RunView) -> str:
+    """When the log grew last, if that is much longer ago than a log event takes; else empty."""
+    log = run / "metrics.jsonl"
+    if not log.exists():
+        return ""
+    written = log.stat().st_mtime
+    patience = max(_PATIENCE_S, _MISSED * (view.seconds_an_event or 0))
+    if time.time() - written < patience:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
 
 
 def in_words(view: RunView) -> str:

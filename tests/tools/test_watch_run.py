@@ -1,12 +1,19 @@
 """`tools/watch_run.py`: how far a run is, from its files alone."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from tools import watch_run
 from trainer.record.exit_file import write_exit
 
+ROOT = Path(__file__).parents[2]
 START = {"event": "start", "step": 0, "total_steps": 100, "batch": 40, "num_classes": 10}
 STEP = {"event": "step", "epoch": 1, "lr": 0.1, "images_per_s": 50.0, "data_wait_s": 0.25}
 SCORE = {"event": "eval", "step": 10, "epoch": 0, "top1": 40.0, "top5": 80.0, "count": 7}
@@ -93,6 +100,78 @@ def test_how_a_run_ended_is_told_until_a_process_goes_on(run, capsys):
     write_exit(run, code=75, text="stopped", rank=0)
     assert watch_run.main([str(run), "--once"]) == 0
     assert "mine: ended with 75: stopped, step 10/100" in capsys.readouterr().out
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(watch_run.time, "sleep", lambda _: pytest.fail("it waits"))
+
+
+def test_it_ends_with_the_run_however_that_ended(run, capsys, no_waiting):
+    log(run, START, step(10), {"event": "save", "step": 13, "epoch": 1, "path": "x"})
+    write_exit(run, code=75, text="stopped", rank=0)
+    assert watch_run.main([str(run)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("mine: ended with 75: stopped, step 13/100, epoch 1, ")
+    assert "left" not in told
+    assert watch_run.main([str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds_left"] is None
+
+
+def test_a_run_that_was_stopped_before_its_first_log_line_shows_the_step_it_saved(run, capsys):
+    note = {"event": "note", "step": 7, "text": "told to stop: saved at step 7"}
+    log(run, START, {"event": "save", "step": 7, "epoch": 0, "path": "x"}, note)
+    write_exit(run, code=75, text="stopped", rank=0)
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "step 7/100" in capsys.readouterr().out
+
+
+def test_a_save_between_two_log_lines_changes_no_share(run, capsys):
+    log(run, START, step(10), {"event": "save", "step": 24, "epoch": 1, "path": "x"}, step(25))
+    assert watch_run.main([str(run), "--once"]) == 0
+    assert "data wait 2.1 %" in capsys.readouterr().out
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from trainer.record.run_folder import RunFolder
+from tests.support.recipes import recipe
+RunFolder(Path(sys.argv[1])).open(recipe())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_it_ends_where_the_process_of_the_run_was_killed(run, capsys, no_waiting):
+    log(run, START, step(10))
+    write_exit(run, code=75, text="of the process before", rank=0)
+    subprocess.run([sys.executable, "-c", KILLED, str(run)], cwd=ROOT, check=False)
+    assert watch_run.main([str(run)]) == 0
+    told = capsys.readouterr().out
+    assert re.match(r"mine: killed: process \d+ on \S+ is gone, and left no word, step 10", told)
+    assert "left no word" in told
+    assert " s left" not in told
+
+
+def test_a_run_that_says_nothing_for_long_is_told_so_and_has_no_time_left(run, capsys, monkeypatch):
+    log(run, START, step(10))  # a log event takes 8 s
+    looks = iter((0, 59, 61))
+
+    def passes(_seconds):
+        age = next(looks, None)
+        if age is None:
+            raise KeyboardInterrupt
+        moment = time.time() - age
+        os.utime(run / "metrics.jsonl", (moment, moment))
+
+    monkeypatch.setattr(watch_run.time, "sleep", passes)
+    assert watch_run.main([str(run)]) == 0
+    captured = capsys.readouterr()
+    before, after = captured.out.splitlines()
+    assert before.endswith("72 s left")
+    assert after.startswith("mine: nothing new since 20")
+    assert after.endswith("data wait 3.1 %")
+    assert captured.err == "mine: not watched any more; the run itself is not touched\n"
 
 
 def test_the_speed_is_that_of_the_last_steps_and_a_restart_forgets_nothing(run, capsys):

@@ -22,6 +22,7 @@ class RunView:
     Attributes:
         name: of the run.
         status: what it is doing, where that is not simply training; or how it ended.
+        stands: whether it does not go on by itself, so that no time left can be told.
         best: the best top-1 that was evaluated, in percent, of the averaged weights where there are
             any; None before the first.
         num_classes: of the data; 0 if unknown.
@@ -30,6 +31,7 @@ class RunView:
     def __init__(self, name: str, rows: Iterable[Row] = ()) -> None:
         self.name = name
         self.status = ""
+        self.stands = False
         self.best: float | None = None
         self._has_average = False
         self.num_classes = 0
@@ -37,8 +39,9 @@ class RunView:
         self._step: Row = {}
         self._score: Row = {}
         self._speeds: deque[float] = deque(maxlen=_RECENT)
-        self._done = 0
+        self._done = self._logged = 0
         self._wait_share: float | None = None
+        self._seconds_an_event: float | None = None
         for row in rows:
             self.update(row)
 
@@ -47,7 +50,7 @@ class RunView:
         kind = row["event"]
         if kind == "start":
             self._start = row
-            self._done = _whole(row["step"])
+            self._done = self._logged = _whole(row["step"])
             self.num_classes = _whole(row.get("num_classes"))
             self.status = "compiling ..." if row.get("compile", "none") != "none" else "starting"
         elif kind == "step":
@@ -58,16 +61,19 @@ class RunView:
                 self._has_average, self.best = True, None
             if bool(row.get("ema")) == self._has_average:
                 self.best = max(self.best or 0.0, _number(row["top1"]))
+        # A run that is told to stop says what it saved; its last step need not be a logged one.
+        self._done = max(self._done, _whole(row.get("step")))
 
     def _take_step(self, row: Row) -> None:
         self.status = ""
         speed = _number(row["images_per_s"])
-        steps = _whole(row["step"]) - self._done
+        steps = _whole(row["step"]) - self._logged
         batch = _whole(self._start.get("batch"))
         if speed and batch and steps > 0:
             self._speeds.append(speed)
-            self._wait_share = min(1.0, _number(row["data_wait_s"]) * speed / (steps * batch))
-        self._step, self._done = row, _whole(row["step"])
+            self._seconds_an_event = steps * batch / speed
+            self._wait_share = min(1.0, _number(row["data_wait_s"]) / self._seconds_an_event)
+        self._step, self._logged = row, _whole(row["step"])
 
     @property
     def done(self) -> int:
@@ -81,10 +87,15 @@ class RunView:
 
     def seconds_left(self) -> float | None:
         """What the rest takes at the speed of the last steps, evaluations apart; None: unknown."""
-        if not (self.total and self._speeds):
+        if self.stands or not (self.total and self._speeds):
             return None
         speed = sum(self._speeds) / len(self._speeds)
         return (self.total - self.done) * _whole(self._start.get("batch")) / speed
+
+    @property
+    def seconds_an_event(self) -> float | None:
+        """What the steps between two step events took last; None: unknown."""
+        return self._seconds_an_event
 
     def position(self) -> list[str]:
         """Steps and epochs that are done, of how many."""
