@@ -34,6 +34,8 @@ from tools.cli.progress import ImageProgress, importing
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
     from tools.trained.predict_images import Answer
 
+_TOP = 5
+
 
 def main(argv: list[str] | None = None) -> int:
     """Predict what the arguments name; returns the exit code."""
@@ -56,7 +58,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "images", nargs="+", metavar="IMAGES", help="images, folders of them, globs, or URLs"
     )
     parser.add_argument(
-        "--top", type=positive, default=5, metavar="K", help="classes that are told; default: 5"
+        "--top", type=positive, metavar="K", help=f"classes that are told; default: {_TOP}"
     )
     add_computing_options(parser, batch_size=32)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions as CSV")
@@ -106,11 +108,15 @@ def _run(choice: ModelChoice, places: Sequence[str], arguments: argparse.Namespa
             from tools.trained.load import load
 
         model = load(choice)
+    if arguments.top and arguments.top > (count := predict_images.num_outputs(model)):
+        print(
+            f"--top {arguments.top}: the model has {count} classes; all are told", file=sys.stderr
+        )
     answers: list[Answer] = []
     stream = predict_images.predict_images(
         model,
         places,
-        top=arguments.top,
+        top=arguments.top or _TOP,
         batch_size=arguments.batch_size,
         device=arguments.device,
         wants_embeddings=arguments.embeddings is not None,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def probabilities(model, paths) -> torch.Tensor:
         return model(images).softmax(1)
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder):
+    """The URL at which the files of `folder` are read."""
+    handler = partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def test_the_answers_are_those_of_plain_pil_and_timm(run, model, image_folder, capsys):
     found = answers(capsys, run, image_folder / "val", "--batch-size", 7)
     paths = sorted(str(path) for path in (image_folder / "val").rglob("*.JPEG"))
@@ -73,6 +89,16 @@ def test_top_says_how_many(run, image_folder, capsys):
     assert {len(answer["top"]) for answer in found} == {2}
 
 
+def test_more_classes_than_there_are_is_said(run, image_folder, capsys):
+    image = next((image_folder / "val").rglob("*.JPEG"))
+    for options, note in (((), ""), (("--top", 5), ""), (("--top", 6), "--top 6: the model has 5")):
+        assert predict.main([str(run), str(image), *map(str, options)]) == 0
+        captured = capsys.readouterr()
+        assert captured.out.count("%") == 5
+        assert captured.err.startswith(note)
+        assert ("--top" in captured.err) == bool(note)
+
+
 def test_globs_folders_and_files_go_together(run, image_folder, capsys):
     folder = image_folder / "val" / CLASSES[0]
     single = next((image_folder / "val" / CLASSES[1]).iterdir())
@@ -81,15 +107,25 @@ def test_globs_folders_and_files_go_together(run, image_folder, capsys):
 
 
 def test_an_image_at_a_url_is_read(run, image_folder, capsys):
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(image_folder))
-    handler.log_message = lambda *_: None
     image = next((image_folder / "val" / CLASSES[0]).iterdir())
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/{image.relative_to(image_folder)}"
+    with served(image_folder) as root:
+        url = f"{root}/{image.relative_to(image_folder)}"
         remote, local = (answers(capsys, run, place)[0] for place in (url, image))
-        server.shutdown()
     assert remote["top"] == local["top"]
+
+
+def test_what_is_wrong_is_told_once_and_in_words(run, tmp_path, capsys):
+    (tmp_path / "text.jpg").write_text("no image")
+    with served(tmp_path) as root:
+        places = [f"{root}/none.jpg", f"{root}/text.jpg", str(tmp_path / "text.jpg"), "x://y/z.jpg"]
+        assert predict.main([str(run), *places]) == 2
+    no_format = "cannot be read as an image: it is of no format that is known"
+    told = ("cannot be read: No such file or directory", no_format, no_format, "unknown scheme")
+    for line, place, reason in zip(
+        capsys.readouterr().err.splitlines(), places, told, strict=False
+    ):
+        assert line.startswith(f"{place}: {reason}")
+        assert line.count(place) == 1
 
 
 def test_bad_images_are_named_and_the_rest_is_done(run, image_folder, tmp_path, capsys):

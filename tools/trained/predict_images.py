@@ -11,13 +11,13 @@ from typing import Protocol, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from models.build import TimmModel
 from models.weights.description import words_for
 from pipeline.config import InputSpec
-from pipeline.errors import StorageError
+from pipeline.errors import DataError, StorageError
 from pipeline.loaders.pil_images import PIL_ERRORS
 from pipeline.loaders.reference_loader import evaluation_crop
 from pipeline.storage.remote import RemoteFolder
@@ -83,10 +83,8 @@ class _Reader:
         try:
             with Image.open(io.BytesIO(_read(place))) as image:
                 pixels = np.array(evaluation_crop(self.spec)(image.convert("RGB")))
-        except StorageError as error:
-            return str(error)
-        except PIL_ERRORS as error:
-            return f"cannot be read as an image: {error}"
+        except (StorageError, *PIL_ERRORS) as error:
+            return _reason(error, place)
         return (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - self.mean) / self.std
 
 
@@ -106,8 +104,7 @@ def predict_images(
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network = model.model.to(target)
-    num_outputs = cast("TimmModel", model.model).num_classes
-    names = model.description.classes or tuple(map(str, range(num_outputs)))
+    names = model.description.classes or tuple(map(str, range(num_outputs(model))))
     words = words_for(names)
     with ThreadPoolExecutor(_THREADS) as pool:
         read = pool.map(_Reader(spec_of(model.description.input)), places)
@@ -128,6 +125,11 @@ def predict_images(
                     ),
                     embedding=None if embedding is None else embedding.numpy(),
                 )
+
+
+def num_outputs(model: TrainedModel) -> int:
+    """How many classes the model knows, named or not."""
+    return cast("TimmModel", model.model).num_classes
 
 
 @torch.inference_mode()
@@ -177,6 +179,17 @@ def _write_csv(path: Path, answers: Sequence[Answer]) -> None:
         for answer in answers
     )
     write_table(path, ["image", "error", *columns], rows)
+
+
+def _reason(error: Exception, place: str) -> str:
+    """Why there is no image; `place` is not said again, and nothing of Python's own."""
+    if isinstance(error, (StorageError, DataError)):  # they name the URL, or its folder
+        return str(error).removeprefix(f"{place}: ").removeprefix(f"{place.rpartition('/')[0]}: ")
+    if isinstance(error, UnidentifiedImageError):
+        return "cannot be read as an image: it is of no format that is known"
+    if isinstance(error, OSError) and error.strerror:  # of the file or the URL
+        return f"cannot be read: {error.strerror}"
+    return f"cannot be read as an image: {error}"
 
 
 def _read(place: str) -> bytes:
