@@ -60,6 +60,9 @@ def _tell(arguments: argparse.Namespace) -> int:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     # As launch.py does, before torch is imported: threads that spin take each other's cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from trainer.process.world import name_accelerator
+
+    name_accelerator()
     from tools.speed.measure import measure
     from tools.speed.picture import draw
     from tools.speed.verdict import verdict

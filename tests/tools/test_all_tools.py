@@ -154,6 +154,16 @@ def test_help_waits_for_nothing_that_takes_long_to_import():
     assert json.loads(done.stdout) == {name: [] for name in PROGRAMS}
 
 
+def test_what_uses_a_trained_model_imports_nothing_that_trains():
+    """DeepSpeed takes seconds to import, and speaks of accelerators."""
+    inner = sorted(f"tools.trained.{p.stem}" for p in (ROOT / "tools/trained").glob("[!_]*.py"))
+    script = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]];"
+    script += "sys.exit('deepspeed' in sys.modules)"
+    command = [sys.executable, "-c", script, *inner, "tools.preview.drawn"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_shell_may_ask_it_for_completions(parsers, name):
     path = ROOT / f"{name.replace('.', '/')}.py"

@@ -58,8 +58,7 @@ def bootstrap() -> None:
     # DeepSpeed builds its CPU collectives with the `ninja` that is installed beside Python.
     scripts = str(Path(sys.executable).parent)
     environment["PATH"] = scripts + os.pathsep + environment.get("PATH", os.defpath)
-    if not torch.cuda.is_available():  # DeepSpeed would warn that it found no accelerator
-        environment.setdefault("DS_ACCELERATOR", "cpu")
+    name_accelerator()
     if "TORCHELASTIC_RUN_ID" in environment and "MASTER_PORT" in environment:
         # With gloo, a restarted attempt that meets the store of the dead one hangs.
         attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
@@ -79,6 +78,12 @@ def bootstrap() -> None:
         port = probe.getsockname()[1]
     environment.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     environment.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def name_accelerator() -> None:
+    """Tell DeepSpeed, before it is imported, that there is no GPU: it would warn of its guess."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def _slurm_world() -> dict[str, str]:
