@@ -9,7 +9,6 @@ deviation, were other images drawn for validation.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,12 @@ from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.output_files import add_force_option, check_output
+from trainer.record.log_reader import read_log
+from trainer.sinks.run_view import Row
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and mistakes are told before
     from matplotlib.axes import Axes
 
-Row = dict[str, float]
 _PARTS = 50
 """A smoothed value is the mean over about this part of the run."""
 
@@ -45,27 +45,20 @@ def _work(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_output(arguments.output, suffixes=(".png", ".svg", ".pdf"), force=arguments.force)
     output = arguments.output or arguments.runs[0] / "curves.png"
-    draw({run.name: read_events(run) for run in arguments.runs}, output)
+    draw({run.name: _drawable(run) for run in arguments.runs}, output)
     print(f"curves: {output}")
     return exits.COMPLETE
 
 
-def read_events(run: Path) -> list[Row]:
-    """The events of a run's log, in their order.
+def _drawable(run: Path) -> list[Row]:
+    """The events of a run that has something to draw.
 
     Raises:
-        DataError: if there is no log, or no step in it.
+        DataError: if there is no run, or no step in its log.
     """
-    metrics = run / "metrics.jsonl"
-    if not metrics.exists():
-        raise DataError(
-            f"{metrics} does not exist; give the folder of a run, such as runs/quickstart"
-        )
-    lines = metrics.read_text(encoding="utf-8").splitlines()
-    # A last line without its end is being written, or was torn by a kill.
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    rows = read_log(run)
     if not any(row["event"] == "step" for row in rows):
-        raise DataError(f"{metrics}: no step is logged yet; wait for the first (run.log_every)")
+        raise DataError(f"{run}: no step is logged yet; wait for the first (run.log_every)")
     return rows
 
 

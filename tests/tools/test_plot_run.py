@@ -22,6 +22,7 @@ def write_log(folder, steps=200, evaluations=True):
             for ema in (False, True)
         ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "recipe.yaml").write_text("model: {name: dynamixer_nano}\n")
     (folder / "metrics.jsonl").write_text(lines + '{"event": "st')
     return folder
 
@@ -80,7 +81,9 @@ def test_smoothing_keeps_straight_lines_and_their_length():
 
 def test_what_cannot_be_drawn_is_told(tmp_path, capsys):
     assert plot_run.main([str(tmp_path / "nowhere")]) == 2
-    assert "does not exist" in capsys.readouterr().err
+    assert "nowhere: there is no such run" in capsys.readouterr().err
+    assert plot_run.main([str(tmp_path)]) == 2
+    assert f"{tmp_path}: not the folder of a run" in capsys.readouterr().err
     run = write_log(tmp_path / "run", steps=0, evaluations=False)
     assert plot_run.main([str(run)]) == 2
     assert "no step is logged yet" in capsys.readouterr().err

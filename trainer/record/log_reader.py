@@ -22,12 +22,16 @@ def read_log(run: Path) -> list[Row]:
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     events = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.endswith("}"):  # it is being written, or was torn by a kill
+    for number, line in enumerate(lines[:-1], 1):
+        if not line.endswith("}"):  # it was torn by a kill; the last one is being written
             continue
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON ({error}); remove the line") from error
+        if not (isinstance(event, dict) and {"event", "step"} <= event.keys()):
+            raise DataError(f"{path}:{number}: not an event of a run; remove the line")
+        events.append(event)
     return events
