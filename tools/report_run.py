@@ -58,6 +58,7 @@ def _work(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print("\n".join(json.dumps(state) for state in states))
         return exits.COMPLETE
+    output = write_page(runs, arguments.output)  # first, since who reads the rest may leave early
     console = Console(highlight=False)
     for run, state in zip(runs, states, strict=True):
         console.print(_table(run, state))
@@ -67,7 +68,6 @@ def _work(arguments: argparse.Namespace) -> int:
             sentence = waiting_in_words(float(state["data_wait_fraction"] or 0))
             console.print(sentence[0].upper() + sentence[1:] + ".", soft_wrap=True)
         console.print("\n".join(_next(run, state)), soft_wrap=True)
-    output = write_page(runs, arguments.output)
     console.print(f"report: {output}", soft_wrap=True, markup=False)
     return exits.COMPLETE
 

@@ -1,10 +1,16 @@
 """`tools/report_run.py`: of runs that are complete, under way, just begun, and not there."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tools import report_run
+
+ROOT = Path(__file__).parents[2]
 
 STEP = {"event": "step", "epoch": 1, "lr": 0.1, "images_per_s": 50.0, "data_wait_s": 0.0}
 SUMMARY = {
@@ -109,6 +115,27 @@ def test_scripts_get_the_state_of_each_run_and_no_page(run, capsys):
 def test_a_damaged_file_of_a_run_is_named(run, capsys):
     (run / "metrics.jsonl").write_text('{"event": "note", "step": 1, "text": ""}\n{]}\n')
     assert "metrics.jsonl:2: not JSON" in report(capsys, run, code=2)
+
+
+def test_an_event_of_something_else_is_named(run, capsys):
+    (run / "metrics.jsonl").write_text('{"event": "note", "step": 1, "text": ""}\n{}\n')
+    assert "metrics.jsonl:2: not an event of a run" in report(capsys, run, code=2)
+
+
+def test_the_page_is_written_where_nobody_reads_the_words(run):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.report_run", str(run)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert (run / "report.html").exists()
 
 
 def test_a_run_that_has_just_begun_is_told_as_such(run, capsys):
