@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import command_line
+from pipeline.config import DataConfig
 from pipeline.errors import DataError
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.computing_options import add_computing_options, add_data_computing_options
+from tools.cli.data_choice import data_choice
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.output_files import add_force_option, add_json_option, check_output
 from tools.cli.progress import importing
@@ -50,8 +52,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> int:
-    choice = _checked(arguments)
-    _run(choice, arguments)
+    choice = model_choice(arguments)
+    data, where = data_choice(choice, arguments.data, arguments.split)
+    _check_inputs(arguments)
+    _check_outputs(arguments)
+    _run(choice, data, where, arguments)
     return exits.COMPLETE
 
 
@@ -60,7 +65,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add_model_options(parser)
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="FOLDER", help="default: the data of the run")
-    data.add_argument("--split", default="val", metavar="NAME", help="folder in it; default: val")
+    data.add_argument("--split", metavar="NAME", help="folder in it; default: val")
     data.add_argument(
         "--crop-pct", type=float, metavar="SHARE", help="share of the resized image that is used"
     )
@@ -89,12 +94,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return command_line.parse(parser, argv)
 
 
-def _checked(arguments: argparse.Namespace) -> ModelChoice:
-    """Find mistakes before torch is imported."""
-    choice = model_choice(arguments)
-    if arguments.data is None and choice.kind not in ("run", "checkpoint"):
-        raise DataError(f"--data: {choice.text} does not say on which data; add --data FOLDER")
-    _check_inputs(arguments)
+def _check_outputs(arguments: argparse.Namespace) -> None:
     for name, suffixes in _OUTPUTS.items():
         if path := getattr(arguments, name):
             check_output(path, suffixes=suffixes, force=arguments.force)
@@ -103,12 +103,9 @@ def _checked(arguments: argparse.Namespace) -> ModelChoice:
         check_output(picture, suffixes=(".png",), force=arguments.force)
     if arguments.results_file:  # lines are added to it
         check_output(arguments.results_file, suffixes=(".csv",), force=True)
-    return choice
 
 
 def _check_inputs(arguments: argparse.Namespace) -> None:
-    if arguments.data and "://" not in arguments.data and not _exists(Path(arguments.data)):
-        raise DataError(f"--data: {arguments.data}: there is no such folder")
     if arguments.crop_pct is not None and not 0 < arguments.crop_pct <= 1:
         raise DataError(f"--crop-pct: must be in (0, 1], got {arguments.crop_pct}")
     for name in ("class_map", "real_labels"):
@@ -117,17 +114,13 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
             raise DataError(f"--{name.replace('_', '-')}: {path}: there is no such file")
 
 
-def _exists(path: Path) -> bool:
-    return path.exists() or path.with_name(f"{path.name}.beton").exists()
-
-
-def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
+def _run(choice: ModelChoice, data: DataConfig, where: str, arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
     with redirect_stdout(sys.stderr):  # libraries speak there, too
         with importing():
             from tools.trained import measure
 
-        result = measure.measure(choice, arguments)
+        result = measure.measure(choice, data, where, arguments)
     if result is None:  # another rank speaks
         return
     model, measured = result

@@ -1,7 +1,7 @@
 """What the tools' command lines share.
 
 - `source_options`, `output_options`: what is read, what is written. `model_options`: MODEL.
-  `computing_options`: how many images at once, where.
+  `data_choice`: the images that it is measured on. `computing_options`: how many at once, where.
 - `output_files`: what a tool writes is what its suffix says, and replaces nothing unasked; or it is
   `--json`.
 - `part_options`: shares of an output. `numbers`: what options take.

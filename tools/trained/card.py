@@ -1,8 +1,9 @@
 """The page that goes with a published model: what it is, how it scored, how it was made."""
 
 import models
-from tools.trained.load import TrainedModel, read_recipe
+from tools.trained.load import TrainedModel
 from trainer import yaml_config
+from trainer.record.run_folder import read_recipe
 
 _PAGE = """\
 ---

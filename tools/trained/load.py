@@ -15,11 +15,9 @@ from models.weights.checkpoints import convert
 from models.weights.description import ModelDescription, description_from_metadata, imagenet_classes
 from models.weights.hub import WEIGHTS_FILE, published_model, read_hub_config
 from tools.cli.model_options import ModelChoice
-from trainer import yaml_config
-from trainer.recipe import Recipe
 from trainer.record import checkpoint
 from trainer.record.meta import CheckpointError, Meta
-from trainer.record.run_folder import RECIPE_FILE
+from trainer.record.run_folder import RECIPE_FILE, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +78,6 @@ def choose_checkpoint(root: Path, *, best: bool) -> Path:
         kind = "evaluated checkpoint" if best else "checkpoint"
         raise CheckpointError(f"{root}: no {kind} is there yet; train on, or name another run")
     return chosen
-
-
-def read_recipe(run: Path) -> Recipe | None:
-    """The recipe of a run; None if it has none that this version reads."""
-    try:
-        return yaml_config.load(Recipe, run / RECIPE_FILE)
-    except yaml_config.ConfigError:
-        return None
 
 
 def _from_file(choice: ModelChoice) -> TrainedModel:

@@ -19,7 +19,7 @@ from tools.cli.model_options import ModelChoice
 from tools.cli.progress import ImageProgress
 from tools.trained import reports
 from tools.trained.classes import ClassMap, match_classes, read_class_map
-from tools.trained.load import TrainedModel, load, read_recipe
+from tools.trained.load import TrainedModel, load
 from tools.trained.predict_split import Predictions, Setting, predict_split
 from tools.trained.ranks import process_group
 from tools.trained.scores import Scores, read_real_labels, score, score_real
@@ -27,7 +27,6 @@ from trainer.input_spec import spec_of
 from trainer.process.world import World
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}
-SPLITS = ("train", "val", "validation", "test")
 TIMM_COLUMNS = (
     *("model", "img_size", "top1", "top1_err", "top5", "top5_err"),
     *("param_count", "crop_pct", "interpolation"),
@@ -47,16 +46,22 @@ class Measured:
 
 
 def measure(
-    choice: ModelChoice, arguments: argparse.Namespace
+    choice: ModelChoice, data: DataConfig, where: str, arguments: argparse.Namespace
 ) -> tuple[TrainedModel, Measured] | None:
     """Measure as the arguments of `tools/validate.py` say; None on all ranks but the first.
+
+    Args:
+        choice: the model.
+        data: how to read.
+        where: folder or URL of a split.
+        arguments: of `tools/validate.py`.
 
     Raises:
         ValueError: if model and data do not go together, or one of them cannot be read.
     """
     with process_group(arguments.device) as world:
         model = load(choice)
-        source, where = _open(arguments, model)
+        source = open_source(where, data)
         spec = spec_of(model.description.input)
         spec = replace(
             spec,
@@ -160,27 +165,6 @@ def _timm_row(model: TrainedModel, measured: Measured) -> dict[str, str | int | 
         "crop_pct": spec.crop_pct,
         "interpolation": spec.interpolation,
     }
-
-
-def _open(arguments: argparse.Namespace, model: TrainedModel) -> tuple[Source, str]:
-    data = DataConfig()
-    root = arguments.data
-    if root is None:
-        recipe = read_recipe(model.run) if model.run else None
-        if recipe is None:
-            raise DataError(f"--data: {model.origin} does not say on which data; add --data FOLDER")
-        data, root = recipe.data, recipe.data.root
-    where = _split_of(root.rstrip("/"), arguments.split)
-    return open_source(where, data), where
-
-
-def _split_of(root: str, split: str) -> str:
-    """The split below `root`, or `root` itself where it is one."""
-    inside = f"{root}/{split}"
-    if "://" in root:
-        return root if root.rpartition("/")[2] in SPLITS else inside
-    is_there = Path(inside).exists() or Path(f"{inside}.beton").exists()
-    return inside if is_there else root
 
 
 def _classes(arguments: argparse.Namespace, model: TrainedModel, source: Source) -> ClassMap:
