@@ -251,6 +251,10 @@ def test_two_ranks_count_every_image_once(run, capsys, forks):
         (["RUN", "--model", NAME], "--model"),
         (["FILE", "--best", "--data", "DATA"], "--best"),
         (["FILE"], "add --data"),
+        (["RUN", "--data", "DATA", "--split", "test"], "but train/ and val/; add --split val"),
+        (["configs/quickstart.yaml"], "a recipe, which has no weights; give the folder of a run"),
+        (["configs/quickstart.yaml"], "such as runs/quickstart"),
+        (["RUN/recipe.yaml"], "such as RUN"),
         (["RUN", "--per-class", "x.xlsx"], "name it .csv"),
         (["RUN", "--predictions", "nowhere/x.csv"], "nowhere: no such folder"),
         (["RUN", "--class-map", "nowhere.csv"], "nowhere.csv: there is no such file"),
@@ -267,14 +271,17 @@ def test_mistakes_are_told_in_words_and_before_torch(arguments, expected, run, i
     script = "import sys; from tools import validate; code = validate.main(sys.argv[1:]);"
     script += "assert 'torch' not in sys.modules; sys.exit(code)"
     done = subprocess.run(
-        [sys.executable, "-c", script, *(places.get(word, word) for word in arguments)],
+        [
+            *(sys.executable, "-c", script),
+            *(places.get(word, word.replace("RUN", str(run))) for word in arguments),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert expected in done.stderr
+    assert expected.replace("RUN", str(run)) in done.stderr
 
 
 def test_a_file_that_exists_is_not_replaced_unasked(run, tmp_path, capsys):

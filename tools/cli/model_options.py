@@ -83,6 +83,11 @@ def model_choice(arguments: argparse.Namespace) -> ModelChoice:
 
 def _kind(text: str) -> Literal["run", "checkpoint", "published", "file", "name"]:
     path = Path(text)
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        raise DataError(
+            f"{text}: a recipe, which has no weights; give the folder of a run of it, such as"
+            f" {_run_of(path)}"
+        )
     if path.is_file():
         return "file"
     if path.is_dir():
@@ -99,6 +104,11 @@ def _kind(text: str) -> Literal["run", "checkpoint", "published", "file", "name"
     if "/" in text or path.suffix in WEIGHTS_SUFFIXES:
         raise DataError(f"{text}: there is no such file or folder{_near(path)}")
     return "name"
+
+
+def _run_of(recipe: Path) -> Path:
+    beside = recipe.parent
+    return beside if (beside / "checkpoints").is_dir() else Path("runs", recipe.stem)
 
 
 def _near(path: Path) -> str:
