@@ -5,14 +5,14 @@
     python tools/export_weights.py runs/quickstart --output digits --format hub
     python tools/export_weights.py runs/quickstart --output digits.onnx --format onnx
 
-    timm      .safetensors, which timm.create_model(NAME, checkpoint_path=FILE) loads
+    timm      .safetensors, for timm.create_model(NAME, num_classes=N, checkpoint_path=FILE)
     hub       a folder: config.json, model.safetensors, and README.md, a card made from the run;
               timm.create_model("local-dir:FOLDER", pretrained=True) loads it
     onnx      .onnx, of any batch size
     torch     .pt2, for torch.export.load
 
-(Our models: after `import models`.) Class names, input size, mean, std and crop go along. Each is
-loaded again and compared before it gets its name.
+The whole line of Python that loads it is printed. Class names, input size, mean, std and crop go
+along. Each is loaded again and compared before it gets its name.
 """
 
 import argparse
@@ -82,6 +82,7 @@ def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
         with importing():
             from tools.trained.export import EXPORTS
             from tools.trained.load import load
+            from tools.trained.usage import loading_code
 
         model = load(choice)
         EXPORTS[arguments.format](model, arguments.output)
@@ -91,6 +92,7 @@ def _run(choice: ModelChoice, arguments: argparse.Namespace) -> None:
         f" {len(model.description.classes) or 'unnamed'} classes, {height}x{width} pixels; from"
         f" {model.origin}"
     )
+    print(f"load it with:\n    {loading_code(model, arguments.output, arguments.format)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from models.weights.description import ModelDescription, imagenet_classes, words
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
-_TRAINING_ONLY = ("drop_path_rate", "drop_rate")
+TRAINING_ONLY = ("drop_path_rate", "drop_rate")
+"""Arguments of constructors that change nothing in a trained model."""
 _KEPT = ("first_conv", "classifier", "pool_size", "fixed_input_size", "license")
 """What timm needs of a `pretrained_cfg` beside the input."""
 
@@ -29,7 +30,7 @@ def hub_config(model: nn.Module, description: ModelDescription) -> dict[str, obj
     """The content of `config.json`, with timm's keys."""
     stored = cast("Mapping[str, object]", model.pretrained_cfg)
     wanted = description.input
-    arguments = {k: v for k, v in description.arguments.items() if k not in _TRAINING_ONLY}
+    arguments = {k: v for k, v in description.arguments.items() if k not in TRAINING_ONLY}
     config: dict[str, object] = {
         "architecture": description.name,
         "num_classes": model.num_classes,

@@ -14,6 +14,8 @@ from models.weights.description import description_from_metadata
 from tests.support.pictures import CLASSES
 from tests.support.trained_models import NAME, describe, same, small_model, write_run
 from tools import export_weights, validate
+from tools.cli.model_options import ModelChoice
+from tools.trained.load import load
 
 RTOL = 1e-3
 """ONNX's and the exported program's sums have another order in float32."""
@@ -85,6 +87,34 @@ def test_safetensors_describe_themselves(run, tmp_path):
     assert (metadata["weights"], metadata["step"]) == ("raw", "1")
     again = timm.create_model(NAME, num_classes=5, checkpoint_path=str(file))
     assert same(again, small_model(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("output", "options"),
+    [
+        ("x.safetensors", ()),
+        ("x.safetensors", ("--img-size", "64")),
+        ("it's.onnx", ("--format", "onnx")),
+        ("x.pt2", ("--format", "torch")),
+        ("x", ("--format", "hub")),
+    ],
+    ids=" ".join,
+)
+def test_the_line_that_is_printed_loads_what_was_written(run, tmp_path, capsys, output, options):
+    size = 64 if "--img-size" in options else 32
+    assert export(run, tmp_path / output, *options) == 0
+    said, line = capsys.readouterr().out.splitlines()[-2:]
+    assert said == "load it with:"
+    names = {}
+    exec(line.strip(), names)  # it is what users are told to run
+    batch = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(5))
+    expected = load(ModelChoice(kind="run", text=str(run), img_size=size)).model
+    if "session" in names:
+        (found,) = names["session"].run(None, {"images": batch.numpy()})
+        assert_close(torch.from_numpy(found), expected, batch)
+    else:
+        model = names["model"] if output == "x.pt2" else names["model"].eval()
+        assert_close(model(batch), expected, batch)
 
 
 def _fields(described):
