@@ -27,7 +27,7 @@ _SECTION = "a section of key: value pairs belongs here"
 _EXPECTED = {
     "float": "a number",
     "int": "a whole number",
-    "string": "text",
+    "string": "text in quotes",
     "bool": "true or false",
     "tuple": "a list in brackets, such as [a, b]",
     "list": "a list in brackets, such as [a, b]",
@@ -168,7 +168,8 @@ def _read(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give an existing YAML file") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({why}); give an existing YAML file") from None
     try:
         # The loader is a SafeLoader: it builds plain values only.
         tree = yaml.load(text, Loader=_UniqueKeyLoader)

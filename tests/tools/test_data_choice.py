@@ -102,6 +102,9 @@ def test_a_relative_root_begins_where_the_run_was_started(tmp_path, monkeypatch)
     data, place = data_choice(run, None, None)
     assert place == f"{expected}/val"
     assert data.threads == 3
+    monkeypatch.chdir(tmp_path / "project")
+    assert data_choice(run, None, None)[1] == "data/digits/val"
+    monkeypatch.chdir("/")
     step = folders(tmp_path / "project/runs/mine/checkpoints/step_1")
     checkpoint = ModelChoice(kind="checkpoint", text=step)
     assert data_choice(checkpoint, None, "train")[1] == f"{expected}/train"

@@ -67,7 +67,8 @@ def _started_in(recipe: Recipe, run: Path) -> Path | None:
     folder = run.resolve()
     if below.is_absolute() or folder.parts[-len(below.parts) :] != below.parts:
         return None
-    return folder.parents[len(below.parts) - 1]
+    started = folder.parents[len(below.parts) - 1]
+    return Path() if started == Path().resolve() else started
 
 
 def _said(folders: list[Path]) -> list[str]:
