@@ -12,18 +12,19 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.output_files import add_force_option, check_output
 from trainer.record.log_reader import read_log
-from trainer.sinks.run_view import Row
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and mistakes are told before
     from matplotlib.axes import Axes
 
+Row = dict[str, float]
+"""An event; what is drawn of it are numbers."""
 _PARTS = 50
 """A smoothed value is the mean over about this part of the run."""
 
@@ -59,7 +60,7 @@ def _drawable(run: Path) -> list[Row]:
     rows = read_log(run)
     if not any(row["event"] == "step" for row in rows):
         raise DataError(f"{run}: no step is logged yet; wait for the first (run.log_every)")
-    return rows
+    return cast("list[Row]", rows)
 
 
 def draw(runs: dict[str, list[Row]], output: Path) -> None:

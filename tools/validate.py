@@ -22,17 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import command_line
-from pipeline.config import DataConfig
 from pipeline.errors import DataError
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.computing_options import add_computing_options, add_data_computing_options
-from tools.cli.data_choice import data_choice
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
 from tools.cli.output_files import add_force_option, add_json_option, check_output
 from tools.cli.progress import importing
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes are told before
+    from pipeline.config import DataConfig
     from tools.trained.load import TrainedModel
     from tools.trained.measure import Measured
 
@@ -52,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    # --help waits for nothing that reads recipes.
+    from tools.cli.data_choice import data_choice
+
     choice = model_choice(arguments)
     data, where = data_choice(choice, arguments.data, arguments.split)
     _check_inputs(arguments)
@@ -114,7 +116,9 @@ def _check_inputs(arguments: argparse.Namespace) -> None:
             raise DataError(f"--{name.replace('_', '-')}: {path}: there is no such file")
 
 
-def _run(choice: ModelChoice, data: DataConfig, where: str, arguments: argparse.Namespace) -> None:
+def _run(
+    choice: ModelChoice, data: "DataConfig", where: str, arguments: argparse.Namespace
+) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in launch.py
     with redirect_stdout(sys.stderr):  # libraries speak there, too
         with importing():

@@ -23,9 +23,8 @@ from pipeline import command_line
 from tools.cli import exits
 from tools.cli.numbers import positive
 from tools.cli.output_files import add_json_option
-from trainer.record.exit_file import read_exit
+from trainer.record.exit_file import dead_process, read_exit
 from trainer.record.log_reader import read_log
-from trainer.record.run_folder import dead_process
 from trainer.sinks import display
 from trainer.sinks.run_view import RunView
 

@@ -9,7 +9,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import shlex
 import socket
 import time
@@ -19,13 +18,12 @@ from typing import TextIO
 from pipeline.storage.files import remove_parts, write_atomically
 from trainer import yaml_config
 from trainer.recipe import Recipe
-from trainer.record.exit_file import EXIT_FILE
+from trainer.record.exit_file import EXIT_FILE, LOCK_FILE
 from trainer.yaml_config import ConfigError
 
 _log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
-_LOCK_FILE = ".lock"
 
 
 class RunFolder:
@@ -86,7 +84,7 @@ class RunFolder:
 
     def _take_lock(self) -> TextIO:
         """Lock the folder; a run that was just told to stop is given time to save."""
-        file = (self.path / _LOCK_FILE).open("a+", encoding="utf-8")
+        file = (self.path / LOCK_FILE).open("a+", encoding="utf-8")
         deadline = time.monotonic() + self._patience_s
         while not _locks(file):
             file.seek(0)
@@ -102,7 +100,7 @@ class RunFolder:
                 *(self.path, holder, deadline - time.monotonic()),
             )
             time.sleep(min(5.0, self._patience_s))
-        file.truncate(0)  # `dead_process` reads what is written here
+        file.truncate(0)  # `exit_file.dead_process` reads what is written here
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         file.write(f"process {os.getpid()} on {socket.gethostname()}, started {started},")
         file.flush()
@@ -132,25 +130,6 @@ def read_recipe(run: Path) -> Recipe | None:
         return yaml_config.load(Recipe, run / RECIPE_FILE)
     except ConfigError:
         return None
-
-
-def dead_process(run: Path) -> str:
-    """The process of this machine that trained in the folder last, if it is gone; else empty.
-
-    It is only known of processes that this machine shows, and a later one may have its number.
-    """
-    lock = run / _LOCK_FILE
-    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    found = re.match(r"(process (\d+) on (\S+)), started", text)
-    if found is None or found[3] != socket.gethostname():
-        return ""
-    try:
-        os.kill(int(found[2]), 0)
-    except ProcessLookupError:
-        return found[1]
-    except PermissionError:  # somebody else's
-        return ""
-    return ""
 
 
 def next_commands(run: Path) -> tuple[str, str]:
