@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import signal
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -173,11 +174,13 @@ class _Process:
 
 
 def _print(text: str) -> int:
-    """Print what was asked for; that nobody reads it to its end (`| head`) is no failure."""
+    """Print what was asked for; where nobody reads it to its end (`| head`), end without a word."""
     try:
         print(text, end="", flush=True)
-    except BrokenPipeError:  # else Python tries again, and complains, when it ends
+    except BrokenPipeError:
+        # Else Python tries again, and complains, when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE  # what shells say of a program that the signal ends
     return COMPLETE
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import typing
@@ -118,6 +119,18 @@ def test_explain_knows_what_was_meant(capsys):
     assert "optim.lr" in capsys.readouterr().err
     assert launch.main(["--explain", "augment.mixupp"]) == 2
     assert "augment.mixup" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "asked", [("--explain",), ("--config", "configs/quickstart.yaml", "--print")]
+)
+def test_who_reads_only_the_first_lines_gets_no_traceback(asked):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "launch.py", *asked]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_explain_needs_no_torch():
