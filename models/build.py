@@ -241,6 +241,22 @@ def _common_path(parameters: list[str]) -> str:
     return ".".join(shared)
 
 
+def published_with(name: str) -> tuple[int, int]:
+    """Pixels of a side of the images, and classes, that `name` was published with.
+
+    Raises:
+        ValueError: if there is no such model, or its images are not square.
+    """
+    if unknown := unknown_variant(name):
+        raise ValueError(unknown)
+    config = timm.get_pretrained_cfg(name)
+    assert config is not None  # what is registered has one
+    _, height, width = config.input_size
+    if height != width:
+        raise ValueError(f"{name} takes {height}x{width} images; only square ones are made")
+    return width, config.num_classes
+
+
 def takes_size(name: str) -> bool:
     """Whether the constructor takes `img_size`; other models accept any size as they are."""
     config = timm.get_pretrained_cfg(name)

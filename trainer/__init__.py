@@ -4,6 +4,7 @@
   can be told, and how on a command line. `run_config`: bookkeeping.
 - `batch_plan`: how a global batch is made of what the ranks hold. `capacity`: how much they hold.
 - `input_spec`: what the pipeline has to make of images.
+- `tuning`: what is fastest on this machine.
 - `process`: this process among all of the run, and on its machine.
 - `assembly`: the parts of a run, put together.
 - `job`: what a trainer works on. `loop`: steps and saves. `evaluation`: scores.

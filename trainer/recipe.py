@@ -188,6 +188,11 @@ class Recipe:
                 "precision.dtype fp16 does not learn with zero.stage 0 (DeepSpeed never scales the"
                 " loss there); use zero.stage 1"
             )
+        if self.run.tuned and self.zero.stage == 3:
+            raise ValueError(
+                "run.tuned may compile, which zero.stage 3 does not go with; use zero.stage 1 or 2,"
+                " or leave run.tuned out"
+            )
         if self.run.compile != "none" and self.zero.stage == 3:
             raise ValueError(
                 f"run.compile {self.run.compile} with zero.stage 3 breaks the graph at every"

@@ -5,6 +5,8 @@ from typing import Literal
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 """Signals that a recipe may name: those with which schedulers announce an end."""
+Layout = Literal["channels_last", "contiguous", "contiguous_depthwise"]
+"""Those of `models.memory_layout`, whose import takes seconds: a mistake is told before."""
 TAKEN_EXIT_CODES = (1, 2, 74)
 """Exit codes that say that a run failed; see `launch.py`."""
 
@@ -38,6 +40,16 @@ class RunConfig:
     """torch.compile block by block (compiles sooner) or the model as a whole."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
     """torch.compile's; `reduce-overhead` is for small batches, `max-autotune` compiles long."""
+    layout: Layout = "channels_last"
+    """Order in memory in which convolutions see their images: `contiguous` is channel after
+    channel, `contiguous_depthwise` that for depthwise convolutions alone."""
+    kernels: bool = False
+    """Use the fused kernels for GPUs (docs/gpu_speed.md); MILLSTREAM_KERNELS=0 or 1 decides over
+    it."""
+    tuned: bool = False
+    """Take for the four keys above what `tools/tune.py` found fastest on this machine, for this
+    model and `batch.per_gpu`, and the defaults where it has not looked. They change rounding only.
+    A run that goes on keeps what it began with."""
     max_hours: float = 0.0
     """Hours after which this process saves and stops, as if it had been told to; the same command
     goes on. 0: no limit."""
@@ -69,8 +81,18 @@ class RunConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        self._check_tuned()
         self._check_sinks()
         self._check_stop()
+
+    def _check_tuned(self) -> None:
+        own = {"compile": "none", "compile_mode": "default", "layout": "channels_last"}
+        said = [name for name, default in own.items() if getattr(self, name) != default]
+        said += ["kernels"] if self.kernels else []
+        if self.tuned and said:
+            raise ValueError(
+                f"tuned chooses {' and '.join(said)} itself; leave {said[0]} out, or tuned"
+            )
 
     def _check_sinks(self) -> None:
         if len(set(self.sinks)) < len(self.sinks):

@@ -70,7 +70,7 @@ def load(cls: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config
     tree = _with_base(path, ())
     changed = copy.deepcopy(tree)
     for item in overrides:
-        _apply(changed, item)
+        apply_override(changed, item)
     config, problems = _validated(cls, changed)
     if config is not None:
         return config
@@ -81,6 +81,37 @@ def load(cls: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config
     raise ConfigError(
         "\n".join([*_listed(f"{_COMMAND_LINE}, over {path}", given), *_listed(str(path), own)])
     )
+
+
+def apply_override(tree: Tree, item: str) -> None:
+    """Put the override `item`, such as `optim.lr=1e-3`, into `tree`.
+
+    Raises:
+        ConfigError: if it is not of that form.
+    """
+    key, equals, text = item.removeprefix("--").partition("=")
+    where = f"{_COMMAND_LINE}: {item}"
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{where}: an override is written key.path=value, e.g. optim.lr=1e-3")
+    if key == "base":
+        raise ConfigError(
+            f"{where}: base stands in a recipe's file alone; give --config {text or 'FILE'}, or a"
+            " file of your own that begins with base: FILE"
+        )
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader
+    except yaml.YAMLError:
+        raise ConfigError(f"{where}: {text!r} is not a YAML value; quote it") from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    *sections, name = key.split(".")
+    node = tree
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{where}: {section} is a value, not a section; see --print")
+        node = child
+    node[name] = value
 
 
 def from_tree(cls: type[Config], tree: Tree, *, where: str) -> Config:
@@ -182,33 +213,6 @@ def _read(path: Path) -> Tree:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections (key: value), got {_shown(tree)}")
     return tree
-
-
-def _apply(tree: Tree, item: str) -> None:
-    """Put the override `item`, such as `optim.lr=1e-3`, into `tree`."""
-    key, equals, text = item.removeprefix("--").partition("=")
-    where = f"{_COMMAND_LINE}: {item}"
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"{where}: an override is written key.path=value, e.g. optim.lr=1e-3")
-    if key == "base":
-        raise ConfigError(
-            f"{where}: base stands in a recipe's file alone; give --config {text or 'FILE'}, or a"
-            " file of your own that begins with base: FILE"
-        )
-    try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader
-    except yaml.YAMLError:
-        raise ConfigError(f"{where}: {text!r} is not a YAML value; quote it") from None
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    *sections, name = key.split(".")
-    node = tree
-    for section in sections:
-        child = node.setdefault(section, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{where}: {section} is a value, not a section; see --print")
-        node = child
-    node[name] = value
 
 
 def section_class(annotation: object) -> type | None:

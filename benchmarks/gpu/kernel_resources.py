@@ -24,6 +24,7 @@ from triton.compiler import ASTSource
 
 from benchmarks.machine import machine
 from models.kernels import axis_mixing_triton, depthwise_triton
+from pipeline.augment.fused import batch_pass_triton
 
 TARGET = GPUTarget("cuda", 90, 32)
 TOOLS = Path(triton.backends.nvidia.__file__).parent / "bin"
@@ -42,10 +43,24 @@ CONVOLUTIONS = {
     "SplitMixer-768/32, columns": (32, 768, 7, 1),
 }
 """Width of the grid, channels, height and width of the filter."""
+BATCHES = {
+    "normalise": (0, False, False),
+    "normalise, erase": (1, True, False),
+    "normalise, erase, mix": (1, True, True),
+}
+"""Boxes erased of an image of 224 pixels a side, whether with noise, whether images are mixed."""
+BATCH_TYPES = {
+    "images_ptr": "*u8",
+    **{f"{name}_ptr": "*fp32" for name in ("scale", "shift", "noise", "weights")},
+    **{f"{name}_ptr": "*i64" for name in ("boxes", "content", "partners", "pasted")},
+}
+"""Of the tensors of the batch transform; images come out in bf16."""
 
 
-def compile_kernel(kernel, constants: dict[str, Any]) -> dict[str, object]:
-    """Compile for bf16 tensors and read the machine code."""
+def compile_kernel(
+    kernel, constants: dict[str, Any], types: dict[str, str] | None = None
+) -> dict[str, object]:
+    """Compile and read the machine code; tensors are bf16 where `types` does not say otherwise."""
     names = kernel.arg_names
     options = {name: constants.pop(name) for name in ("num_warps", "enable_fp_fusion")}
     signature = {
@@ -54,6 +69,7 @@ def compile_kernel(kernel, constants: dict[str, Any]) -> dict[str, object]:
     }
     if "parts_ptr" in signature:
         signature["parts_ptr"] = "*fp32"
+    signature |= types or {}
     aligned = {
         (names.index(name),): [["tt.divisibility", 16]] for name in names if name.endswith("_ptr")
     }
@@ -113,6 +129,11 @@ def measure() -> dict[str, dict[str, object]]:
         )
         found[f"{name}: filter's gradient"] = compile_kernel(
             depthwise_triton._weight_kernel, {**sizes, "PARTS": 64}
+        )
+    for name, (boxes, noise, mix) in BATCHES.items():
+        sizes = batch_pass_triton.constants(224, 224, boxes, noise=noise, mix=mix)
+        found[f"batch, 224 px: {name}"] = compile_kernel(
+            batch_pass_triton._finish_kernel, sizes, BATCH_TYPES
         )
     return found
 

@@ -1,22 +1,31 @@
-"""Whether models use the fused kernels: by measurement, or as MILLSTREAM_KERNELS says."""
+"""Whether models use the fused kernels: as a recipe says, or as MILLSTREAM_KERNELS forces."""
 
 import os
 
 VARIABLE = "MILLSTREAM_KERNELS"
 
 
-def _forced() -> bool:
-    """Read the variable.
+def forced() -> bool | None:
+    """What the variable says; None if it is not set.
 
     Raises:
         ValueError: if it is neither 0 nor 1.
     """
-    value = os.environ.get(VARIABLE, "0")
-    if value not in ("0", "1"):
+    value = os.environ.get(VARIABLE)
+    if value not in (None, "0", "1"):
         raise ValueError(f"{VARIABLE}={value}: must be 0 (plain PyTorch) or 1 (fused kernels)")
-    return value == "1"
+    return None if value is None else value == "1"
 
 
-# Read once: a variable that changed between two calls would be compiled in at the first.
 # No kernel has been measured on a GPU yet, so none is used unasked.
-ENABLED = _forced()
+ENABLED = bool(forced())
+
+
+def choose(enabled: bool) -> None:  # the name says what it is
+    """Use the kernels from now on, or not; the variable decides over it.
+
+    A compiled model sees the change and compiles again.
+    """
+    global ENABLED  # noqa: PLW0603  # models read it at each forward pass
+    said = forced()
+    ENABLED = enabled if said is None else said

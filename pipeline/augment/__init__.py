@@ -7,5 +7,6 @@
   `mix_draws`: how images are mixed.
 - `variates`, `boxes`: the laws that the draws follow.
 - `kernels`: drawn operations as the few that an engine needs. `reference_operations`: as PIL's.
-- `batches`: what is done to whole batches, on the accelerator. `token_labels`: targets of tokens.
+- `batches`: what is done to whole batches, on the accelerator; `fused`: in one pass.
+  `token_labels`: targets of tokens.
 """

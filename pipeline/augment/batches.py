@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.augment.config import AugmentConfig
 from pipeline.augment.erase_draws import erase_boxes, erase_colors, noise_offsets
+from pipeline.augment.fused.batch_pass import Erased, Mixed, box_values, finish, inside
 from pipeline.augment.mix_draws import mixes
 from pipeline.batch import Batch, send
 from pipeline.config import InputSpec
@@ -37,6 +38,7 @@ class BatchTransform:
         num_classes: int,
         seed: int,
         dtype: torch.dtype = torch.float32,
+        fused: bool = False,
     ) -> None:
         """Prepare the constants.
 
@@ -46,11 +48,14 @@ class BatchTransform:
             num_classes: width of the targets.
             seed: of the run; it keys all draws.
             dtype: of the images; they are computed in float32.
+            fused: make training images in one pass, for GPUs (`pipeline.augment.fused`); the same
+                numbers come out.
         """
         self._config = config
         self._num_classes = num_classes
         self._seed = seed
         self._dtype = dtype
+        self._is_fused = fused
         std, mean = torch.tensor(spec.std), torch.tensor(spec.mean)
         self._scale = 1 / (255 * std)
         self._shift = -mean / std
@@ -74,17 +79,14 @@ class BatchTransform:
             ValueError: if neighbours are to be mixed in a batch of odd size.
         """
         self._move_to(batch.images.device)
-        config = self._config
         key: DrawKey = {"seed": self._seed, "epoch": epoch, "samples": batch.samples.numpy()}
-        pixels = self._normalize(batch.images)
-        targets = soft_targets(batch.labels, self._num_classes, config.smoothing)
-        if config.erase > 0:
-            pixels = self._erase(pixels, key)
+        targets = soft_targets(batch.labels, self._num_classes, self._config.smoothing)
         mixing = self.mixing(batch, epoch)
+        make = self._in_one_pass if self._is_fused else self._step_by_step
+        images = make(batch.images, key, mixing)
         if mixing is not None:
-            pixels = _mixed_pixels(pixels, mixing)
             targets = mixed_targets(targets, mixing.partners, mixing.weights)
-        return self._as_images(pixels), targets
+        return images, targets
 
     def mixing(self, batch: Batch, epoch: int) -> "Mixing | None":
         """Return how `train` mixes a batch, on its device; None where it does not.
@@ -117,6 +119,36 @@ class BatchTransform:
         """Return the (B, 3, H, W) normalised images, channels-last."""
         self._move_to(batch.images.device)
         return self._as_images(self._normalize(batch.images))
+
+    def _step_by_step(self, images: Tensor, key: DrawKey, mixing: "Mixing | None") -> Tensor:
+        pixels = self._normalize(images)
+        if self._config.erase > 0:
+            pixels = self._erase(pixels, key)
+        if mixing is not None:
+            pixels = _mixed_pixels(pixels, mixing)
+        return self._as_images(pixels)
+
+    def _in_one_pass(self, images: Tensor, key: DrawKey, mixing: "Mixing | None") -> Tensor:
+        erased, mixed = None, None
+        if self._config.erase > 0:
+            boxes = erase_boxes(self._config, **key, size=images.shape[2])
+            content = self._content(key, boxes.shape[1])
+            erased = Erased(*(send(x, images.device) for x in (boxes, content)), self._noise)
+        if mixing is not None:
+            weights = torch.where(mixing.is_cutmix, 1.0, mixing.weights)
+            mixed = Mixed(
+                mixing.partners,
+                weights.expand(len(images)).contiguous(),
+                mixing.boxes.expand(len(images), 4).contiguous(),
+            )
+        return finish(
+            images,
+            scale=self._scale,
+            shift=self._shift,
+            erased=erased,
+            mixed=mixed,
+            dtype=self._dtype,
+        )
 
     def _normalize(self, images: Tensor) -> Tensor:
         scale, shift = (part.repeat(images.shape[3]) for part in (self._scale, self._shift))
@@ -163,7 +195,7 @@ class BatchTransform:
             rows, erased, values = (
                 send(x, pixels.device) for x in (hit, boxes[hit, number], content[hit, number])
             )
-            values = self._fill(values, size)
+            values = box_values(values, self._noise, size)
             values = torch.where(inside(erased, size), values, pixels[rows])
             pixels = pixels.index_copy_(0, rows, values)
         return pixels
@@ -175,13 +207,6 @@ class BatchTransform:
         if self._config.erase_mode == "rand":
             return erase_colors(**key, boxes=boxes)
         return np.zeros((len(key["samples"]), boxes, 3), np.float32)
-
-    def _fill(self, content: Tensor, size: int) -> Tensor:
-        """Return (N, H, 3W) pixels, or (N, 1, 3W) where all rows are equal."""
-        if self._config.erase_mode == "pixel":
-            noise = self._noise.unfold(0, 3 * size**2, 1)[content]
-            return noise.view(-1, size, 3 * size)
-        return content.repeat(1, size)[:, None]
 
 
 class Mixing(NamedTuple):
@@ -217,14 +242,6 @@ def soft_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
     """Return (B, num_classes) float32: one-hot, `smoothing` of it spread over all classes."""
     targets = torch.full((len(labels), num_classes), smoothing / num_classes, device=labels.device)
     return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / num_classes)
-
-
-def inside(boxes: Tensor, size: int) -> Tensor:
-    """Return (B, size, 3 size) bool: the pixels in each of the (B, 4) boxes."""
-    line = torch.arange(size, device=boxes.device)
-    start, end = boxes[:, :2, None], boxes[:, :2, None] + boxes[:, 2:, None]
-    rows, columns = ((line >= start) & (line < end)).unbind(1)  # (B, size) each
-    return rows[:, :, None] & columns.repeat_interleave(3, dim=1)[:, None]
 
 
 def noise_bank(length: int, *, seed: int) -> Tensor:

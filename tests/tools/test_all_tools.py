@@ -36,6 +36,7 @@ JSON = (
     "make_shards",
     "predict",
     "report_run",
+    "tune",
     "validate",
     "watch_run",
 )
@@ -44,6 +45,7 @@ OF_ITS_OWN = {
     "--output": "a file here, a folder there",
     "--split": "of what is written, of what is read",
     "--data": "a run has data of its own",
+    "--model": "of a file, of a recipe",
     "--format": "of data, of weights",
     "--top": "told, stored",
     "--best": "of a run's checkpoints one, or several",

@@ -14,6 +14,11 @@ def add_computing_options(place: argparse._ActionsContainer, *, batch_size: int)
         metavar="N",
         help="images of a rank at once; default: %(default)s",
     )
+    add_device_option(place)
+
+
+def add_device_option(place: argparse._ActionsContainer) -> None:
+    """Add --device."""
     place.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
 
 

@@ -11,9 +11,8 @@ from trainer.capacity.trial import Trial
 from trainer.input_spec import input_spec
 from trainer.objective import open_token_labels
 from trainer.optimization.parameter_groups import freeze
-from trainer.process.world import World, on_main
+from trainer.process.world import World
 from trainer.recipe import Recipe
-from trainer.record.run_folder import RunFolder
 from trainer.yaml_config import ConfigError
 
 
@@ -41,9 +40,12 @@ def plan_batches(recipe: Recipe, world: World, images: int) -> BatchPlan:
 
 
 def with_known_batch(
-    recipe: Recipe, world: World, folder: RunFolder, sources: tuple[Source, Source]
+    recipe: Recipe, world: World, begun_with: Recipe | None, sources: tuple[Source, Source]
 ) -> tuple[Recipe, str]:
-    """`recipe` with a number for `batch.per_gpu`, and, if it was found, how (collective)."""
+    """`recipe` with a number for `batch.per_gpu`, and, if it was found, how (collective).
+
+    A run that goes on keeps that of the recipe that it was `begun_with`, where it fits.
+    """
     if recipe.batch.per_gpu != "auto":
         return recipe, ""
     model = checked_model(recipe, len(sources[0].classes), world)
@@ -57,6 +59,6 @@ def with_known_batch(
         world,
         global_size=recipe.batch.global_size,
         even=recipe.augment.mixes,
-        kept=on_main(folder.kept_per_gpu),
+        kept=begun_with.batch.known_per_gpu if begun_with else None,
     )
     return replace(recipe, batch=replace(recipe.batch, per_gpu=found.per_gpu)), found.words

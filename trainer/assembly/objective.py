@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from models.kernels import switch
 from pipeline.augment.batches import BatchTransform
 from pipeline.formats.source import Source
 from pipeline.loaders.token_targets import TokenLabels
@@ -25,7 +26,13 @@ def watched_objective(
     spec = input_spec(model)
     num_classes = recipe.model.num_classes or len(sources[0].classes)
     transform = Watched(
-        BatchTransform(recipe.augment, spec=spec, num_classes=num_classes, seed=recipe.run.seed)
+        BatchTransform(
+            recipe.augment,
+            spec=spec,
+            num_classes=num_classes,
+            seed=recipe.run.seed,
+            fused=switch.ENABLED and world.device.type == "cuda",
+        )
     )
     objective = build_objective(
         recipe,

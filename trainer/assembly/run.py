@@ -4,8 +4,10 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
+from models.kernels import switch
 from trainer.assembly.batch_size import with_known_batch
 from trainer.assembly.data import open_splits
 from trainer.assembly.trainer import assemble
@@ -19,6 +21,7 @@ from trainer.process.world import World, on_main, share_cores
 from trainer.recipe import Recipe
 from trainer.record import announcement, checkpoint
 from trainer.record.run_folder import RunFolder
+from trainer.tuning.tuned import with_tuned
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +49,14 @@ def train(
         on_main(lambda: folder.open(recipe))
         if on_main(lambda: _is_complete(recipe, folder)):
             return Outcome.COMPLETE
-        recipe, found = with_known_batch(recipe, world, folder, sources)
+        begun_with = on_main(folder.begun_with)
+        recipe, found = with_known_batch(recipe, world, begun_with, sources)
+        recipe, tuned = on_main(partial(with_tuned, recipe, world.device, begun_with))
+        switch.choose(recipe.run.kernels)
         watchdog = Watchdog(recipe.run.watchdog_s, give_up)
         trainer, emit = assemble(recipe, world, stop, folder, sources, stack, watchdog)
-        if found:
-            emit(Note(step=trainer.progress.step, text=found))
+        for text in filter(None, (found, tuned)):
+            emit(Note(step=trainer.progress.step, text=text))
         outcome = trainer.fit()
         if outcome is Outcome.COMPLETE:
             on_main(lambda: _close(trainer, emit, folder, len(sources[0].classes)))

@@ -11,6 +11,7 @@ import torch
 
 from models.build import compile_in_place
 from models.cost import Cost, model_cost
+from models.memory_layout import keep_layout
 from pipeline.formats.source import Source
 from trainer.assembly.batch_size import plan_batches
 from trainer.assembly.data import data_fingerprint, open_loader
@@ -88,6 +89,7 @@ def assemble(
     freeze(model, recipe.model.freeze)
     draws = ModelDraws(model, seed=recipe.run.seed, rank=world.rank)
     engine = Engine(model, recipe, plan)
+    keep_layout(model, recipe.run.layout)
     if recipe.run.compile != "none":
         compile_in_place(model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode)
     transform, objective = watched_objective(recipe, model, world, sources, labels)

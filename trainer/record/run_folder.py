@@ -60,12 +60,12 @@ class RunFolder:
         if any(self.checkpoints.glob("step_*")):
             self._check_recipe(recipe)
 
-    def kept_per_gpu(self) -> int | None:
-        """The `batch.per_gpu` of the run that goes on here; None of a new one (rank 0)."""
+    def begun_with(self) -> Recipe | None:
+        """The recipe of the run that goes on here; None of a new one (rank 0)."""
         path = self.path / RECIPE_FILE
         if not any(self.checkpoints.glob("step_*")) or not path.exists():
             return None
-        return yaml_config.load(Recipe, path).batch.known_per_gpu
+        return yaml_config.load(Recipe, path)
 
     def claim(self, recipe: Recipe) -> None:
         """Make the folder that of `recipe`, which has been found able to train (rank 0)."""

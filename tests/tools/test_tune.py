@@ -1,0 +1,160 @@
+"""`tools/tune.py`: real steps timed on the CPU, and what is kept of them."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from pipeline.errors import DataError
+from tools import tune
+from tools.tuning import training_step
+from tools.tuning.candidates import candidates
+from tools.tuning.contest import Contest
+from tools.tuning.training_step import check_room, make_step, usual_recipe
+from trainer.tuning import cache
+from trainer.tuning.choice import Choice
+
+CPU = torch.device("cpu")
+NANO = ["--model", "dynamixer_nano", "--batch", "4", "--no-compile", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "tuned"))
+    monkeypatch.delenv("MILLSTREAM_KERNELS", raising=False)
+    return tmp_path / "tuned"
+
+
+def nano(*overrides, batch=4):
+    return usual_recipe("dynamixer_nano", batch=batch, dtype="fp32", overrides=overrides)
+
+
+def test_a_model_is_tuned_told_and_kept(folder, capsys):
+    assert tune.main([*NANO, "--budget", "2", "precision.dtype=bf16"]) == 0
+    said = capsys.readouterr().out
+    assert "Fastest: " in said
+    assert "run.tuned true and batch.per_gpu 4" in said.replace("\n", " ")
+    (path,) = folder.iterdir()
+    kept = json.loads(path.read_text())
+    assert kept["case"]["model"] == "dynamixer_nano"
+    assert kept["case"]["dtype"] == "bf16"
+    layouts = [candidate["choice"]["layout"] for candidate in kept["candidates"]]
+    assert layouts == ["channels_last", "contiguous"]
+    assert all(len(candidate["seconds"]) > 1 for candidate in kept["candidates"])
+    assert kept["machine"]["versions"]["timm"]
+    assert cache.read(cache.case_of(nano("precision.dtype=bf16"), CPU)) == Choice(**kept["choice"])
+
+
+def test_several_batches_are_tuned_one_by_one_and_printed_as_json(folder, capsys):
+    assert tune.main([*NANO[:3], "2,4", *NANO[4:], "--budget", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["case"]["batch"] for entry in told] == [2, 4]
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "dynamixr_nano"], "did you mean 'dynamixer_nano'"),
+        (["model.img_size=2"], "img_size"),
+        (["run.compile=blocks"], "is what is tried here"),
+        (["precision.dtyp=bf16"], "did you mean 'dtype'"),
+        (["--device", "tpu"], "--device: expected cpu, cuda or cuda:N"),
+        (["--batch", "100000000"], "images at once need about"),
+    ],
+)
+def test_what_cannot_be_tuned_is_named(arguments, message, folder, capsys):
+    assert tune.main([*NANO, "--budget", "1", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_a_variable_that_decides_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("MILLSTREAM_KERNELS", "0")
+    assert tune.main(NANO) == 2
+    assert "MILLSTREAM_KERNELS decides over what is to be tried" in capsys.readouterr().err
+
+
+def test_what_was_timed_before_an_interruption_is_kept(folder, monkeypatch, capsys):
+    made = []
+
+    def make_two(recipe, choice, device):
+        made.append(choice)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return make_step(recipe, choice, device)
+
+    monkeypatch.setattr("tools.tuning.tuning.make_step", make_two)
+    assert tune.main([*NANO, "--budget", "30"]) == 75
+    (path,) = folder.iterdir()
+    kept = json.loads(path.read_text())
+    assert kept["is_cut"]
+    assert [len(candidate["seconds"]) for candidate in kept["candidates"]] == [1, 0]
+    assert "it was interrupted" in capsys.readouterr().out
+
+
+def test_an_interruption_before_the_first_time_keeps_nothing(folder, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.tuning.tuning.make_step", interrupt)
+    assert tune.main(NANO) == 75
+    assert not folder.exists()
+
+
+def test_candidates_begin_with_the_default_and_are_all_different():
+    for name, layouts in (("dynamixer_nano", 2), ("convmixer_256_8", 3)):
+        recipe = usual_recipe(name, batch=2, dtype="fp32", overrides=[])
+        model = training_step.make_model(recipe)
+        for device, kinds in ((CPU, 3), (torch.device("cuda"), 2 * 5)):
+            found = candidates(model, device, compiles=True)
+            assert found[0] == Choice()
+            assert len(set(found)) == len(found) == layouts * kinds
+            eager = candidates(model, device, compiles=False)
+            assert {choice.compile for choice in eager} == {"none"}
+
+
+def contest(steps, budget_s=0.3):
+    found = Contest(list(steps), budget_s=budget_s, device=CPU, tell=lambda _: None)
+    found.run(lambda choice: steps[choice])
+    return found
+
+
+def lasting(seconds):
+    def step():
+        time.sleep(seconds)
+
+    return step
+
+
+SLOW, FAST = Choice(), Choice(layout="contiguous")
+
+
+def test_the_faster_one_wins_and_a_draw_leaves_the_default():
+    assert contest({SLOW: lasting(0.004), FAST: lasting(0.001)}).winner.choice == FAST
+    drawn = contest({SLOW: lasting(0.002), FAST: lasting(0.002)})
+    assert drawn.winner.choice == SLOW
+
+
+def test_what_fails_to_compile_is_left_out_with_its_reason():
+    def fail():
+        raise RuntimeError("no compiler here\nand more")
+
+    found = contest({SLOW: lasting(0.001), FAST: fail})
+    assert found.winner.choice == SLOW
+    assert found.candidates[1].left_out == "no compiler here"
+    with pytest.raises(RuntimeError, match="no compiler"):
+        contest({SLOW: fail})
+
+
+def test_what_is_not_begun_in_time_is_left_out():
+    found = contest({SLOW: lasting(0.2), FAST: lasting(0.001)}, budget_s=0.1)
+    assert found.candidates[1].left_out == "no time left"
+    assert found.winner.choice == SLOW
+
+
+def test_a_batch_without_room_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(training_step, "available_bytes", lambda *, local_size: 10**6)
+    with pytest.raises(DataError, match="--batch: 512 images at once need about .* use a smaller"):
+        check_room(nano(batch=512), CPU)

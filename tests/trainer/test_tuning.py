@@ -1,0 +1,161 @@
+"""`run.tuned`: what `tools/tune.py` found is taken, recorded, and kept when a run goes on."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.kernels import switch
+from tests.support.recipes import recipe
+from tools import make_digits
+from trainer import yaml_config
+from trainer.recipe import Recipe, ZeroConfig
+from trainer.run_config import RunConfig
+from trainer.tuning import cache
+from trainer.tuning.choice import Choice, choice_of, with_choice
+from trainer.tuning.tuned import with_tuned
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+FOUND = Choice(layout="contiguous")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "tuned"))
+    return tmp_path / "tuned"
+
+
+def asking(**changes) -> Recipe:
+    return dataclasses.replace(recipe(), run=RunConfig(tuned=True), **changes)
+
+
+def test_a_recipe_that_does_not_ask_is_left_alone():
+    cache.write(cache.case_of(recipe(), CPU), FOUND, {})
+    assert with_tuned(recipe(), CPU, None) == (recipe(), "")
+
+
+def test_what_was_found_is_taken_and_stands_in_the_recipe():
+    cache.write(cache.case_of(recipe(), CPU), FOUND, {})
+    found, words = with_tuned(asking(), CPU, None)
+    assert choice_of(found) == FOUND
+    assert not found.run.tuned
+    assert "contiguous, plain operations, eager" in words
+    assert found.results_fingerprint() == recipe().results_fingerprint()
+
+
+def test_without_a_finding_the_defaults_are_taken_and_the_command_is_named():
+    found, words = with_tuned(asking(), CPU, None)
+    assert choice_of(found) == Choice()
+    command = words.partition("To find out: ")[2]
+    assert command == (
+        "python tools/tune.py --model dynamixer_nano --batch 8 precision.dtype=fp32"
+    )
+
+
+def test_a_run_that_goes_on_keeps_what_it_began_with():
+    cache.write(cache.case_of(recipe(), CPU), FOUND, {})
+    for begun in (Choice(), Choice(compile="blocks")):
+        found, words = with_tuned(asking(), CPU, with_choice(recipe(), begun))
+        assert choice_of(found) == begun
+        assert "as the run began" in words
+
+
+OTHERS = (
+    {"batch": dataclasses.replace(recipe().batch, per_gpu=4)},
+    {"model": dataclasses.replace(recipe().model, img_size=64)},
+    {"model": dataclasses.replace(recipe().model, args={"segments": 2})},
+    {"model": dataclasses.replace(recipe().model, grad_checkpointing=True)},
+    {"precision": dataclasses.replace(recipe().precision, dtype="bf16")},
+)
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
+def test_another_case_is_another_finding(changes):
+    cache.write(cache.case_of(recipe(), CPU), FOUND, {})
+    found, _ = with_tuned(asking(**changes), CPU, None)
+    assert choice_of(found) == Choice()
+
+
+def test_a_size_that_is_the_models_own_is_the_same_case():
+    sized = dataclasses.replace(recipe().model, img_size=32)
+    assert cache.case_of(asking(model=sized), CPU) == cache.case_of(recipe(), CPU)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text(path.read_text().replace('"format": 1', '"format": 0')),
+        lambda path: path.write_text(path.read_text().replace('"contiguous"', '"upside down"')),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_as_none(damage):
+    case = cache.case_of(recipe(), CPU)
+    damage(cache.write(case, FOUND, {}))
+    assert cache.read(case) is None
+
+
+def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.delenv(cache.VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "millstream" / "tuned"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.folder() == Path.home() / ".cache" / "millstream" / "tuned"
+
+
+def test_choices_beside_tuned_are_refused():
+    for choice in (Choice(compile="blocks"), FOUND, Choice(kernels=True)):
+        with pytest.raises(ValueError, match="tuned chooses"):
+            RunConfig(tuned=True, **dataclasses.asdict(choice))
+    with pytest.raises(ValueError, match=r"run\.tuned may compile"):
+        asking(zero=ZeroConfig(stage=3))
+
+
+def test_the_variable_decides_over_the_recipe(monkeypatch):
+    monkeypatch.setattr(switch, "ENABLED", False)
+    monkeypatch.delenv(switch.VARIABLE, raising=False)
+    for value, asked, used in ((None, True, True), (None, False, False), ("0", True, False)):
+        if value is not None:
+            monkeypatch.setenv(switch.VARIABLE, value)
+        switch.choose(asked)
+        assert used == switch.ENABLED
+
+
+def test_a_run_takes_what_was_found_and_keeps_it_whatever_is_found_later(tmp_path):
+    make_digits.main([str(tmp_path / "digits")])
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        "model: {name: dynamixer_nano}\n"
+        "batch: {global_size: 8, per_gpu: 8}\n"
+        "optim: {lr: 1.0e-3}\n"
+        "schedule: {epochs: 1}\n"
+        f"data: {{root: {tmp_path / 'digits'}}}\n"
+        f"run: {{tuned: true, root: {tmp_path / 'runs'}, log_every: 1, sinks: []}}\n"
+    )
+    recipe = yaml_config.load(Recipe, config)
+    case = cache.case_of(recipe, CPU)
+    threads = len(os.sched_getaffinity(0))  # those of a run of one rank
+    name = case.device.replace(f"{torch.get_num_threads()} threads", f"{threads} threads")
+    case = dataclasses.replace(case, device=name)
+    run = tmp_path / "runs" / "tiny"
+    for steps, found in ((1, FOUND), (2, Choice())):
+        cache.write(case, found, {})
+        done = subprocess.run(
+            [sys.executable, ROOT / "launch.py", "--config", config, f"run.max_steps={steps}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert choice_of(yaml_config.load(Recipe, run / "recipe.yaml")) == FOUND
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    notes = [event["text"] for event in map(json.loads, lines) if event["event"] == "note"]
+    said = [text for text in notes if text.startswith("run.tuned")]
+    assert ["says" in said[0], "as the run began" in said[1]] == [True, True]

@@ -1,0 +1,53 @@
+"""A recipe that says `run.tuned`, with what was found in the place of the defaults.
+
+What is chosen changes sums in their rounding. So a run keeps what it began with: the choice is
+written into its recipe, and looked up there when the run goes on, whatever the cache says then.
+"""
+
+import json
+import shlex
+
+import torch
+
+from trainer.recipe import Recipe
+from trainer.tuning import cache
+from trainer.tuning.choice import choice_of, with_choice
+
+
+def with_tuned(
+    recipe: Recipe, device: torch.device, begun_with: Recipe | None
+) -> tuple[Recipe, str]:
+    """Return `recipe` with a choice made, and how in words; as it is where nothing is to choose.
+
+    Args:
+        recipe: `batch.per_gpu` is a number.
+        device: of the model.
+        begun_with: the recipe of the run that goes on; None of a new one.
+    """
+    if not recipe.run.tuned:
+        return recipe, ""
+    if begun_with is not None:
+        choice = choice_of(begun_with)
+        return with_choice(recipe, choice), f"run.tuned: {choice}, as the run began"
+    case = cache.case_of(recipe, device)
+    choice = cache.read(case)
+    if choice is None:
+        text = f"run.tuned: nothing is known of this model and batch on {case.device}: the defaults"
+        return with_choice(recipe, choice_of(recipe)), f"{text}. To find out: {_command(recipe)}"
+    return with_choice(recipe, choice), f"run.tuned: {choice}, says {case.path}"
+
+
+def _command(recipe: Recipe) -> str:
+    """What measures the case of `recipe`."""
+    model, precision = recipe.model, recipe.precision
+    words = ["python", "tools/tune.py", "--model", model.name, "--batch", str(recipe.batch.per_gpu)]
+    words.append(f"precision.dtype={precision.dtype}")
+    for key, value, default in (
+        ("precision.allow_tf32", precision.allow_tf32, False),
+        ("model.img_size", model.img_size, None),
+        ("model.grad_checkpointing", model.grad_checkpointing, False),
+        ("model.args", model.args, {}),
+    ):
+        if value != default:
+            words.append(f"{key}={json.dumps(value)}")
+    return shlex.join(words)
