@@ -6,13 +6,13 @@
     python tools/tune.py --model vip_s7 --batch 32 precision.dtype=fp32 model.img_size=192
     python tools/tune.py --model dynamixer_nano --batch 64 --no-compile --json
 
-Times real training steps, on pixels that are none: eager and compiled, block by block and whole, with
-CUDA graphs on a GPU, in channels-last and contiguous layout, with the fused kernels for GPUs and
-without. Candidates take turns. What wins by 2 % or more is kept, with all times, in a file below
-$MILLSTREAM_TUNE_CACHE, or below ~/.cache/millstream/tuned. Ctrl-C keeps what has been timed.
+Times real training steps, on pixels that are none: eager and compiled, block by block and whole,
+with CUDA graphs on a GPU, in channels-last and contiguous layout, with the fused kernels for GPUs
+and without. Candidates take turns. What wins by 2 % or more is kept, with all times, in a file
+below $MILLSTREAM_TUNE_CACHE, or below ~/.cache/millstream/tuned. Ctrl-C keeps what has been timed.
 
-Values of a recipe that change the cost of a step count: precision.dtype (bf16 on a GPU, fp32 on a CPU
-unless told otherwise), model.img_size, model.args and the like.
+Values of a recipe that change the cost of a step count: precision.dtype (bf16 on a GPU, fp32 on a
+CPU unless told otherwise), model.img_size, model.args and the like.
 """
 
 import argparse
@@ -134,8 +134,8 @@ def in_words(found: "Tuned") -> str:
         won = f"Fastest: the default, {winner.choice}; nothing is faster by 2 %"
     cut = "; it was interrupted, and the same command times all of them" if contest.is_cut else ""
     return (
-        f"{won}{cut}.\nIn {found.path}: a recipe with run.tuned true and batch.per_gpu {batch} takes"
-        " it."
+        f"{won}{cut}.\nIn {found.path}: a recipe with run.tuned true and batch.per_gpu {batch}"
+        " takes it."
     )
 
 

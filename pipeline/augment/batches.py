@@ -152,7 +152,8 @@ class BatchTransform:
 
     def _normalize(self, images: Tensor) -> Tensor:
         scale, shift = (part.repeat(images.shape[3]) for part in (self._scale, self._shift))
-        return images.permute(0, 2, 3, 1).flatten(2).float().mul_(scale).add_(shift)
+        pixels = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
+        return pixels.mul_(scale).add_(shift)
 
     def _as_images(self, pixels: Tensor) -> Tensor:
         return pixels.to(self._dtype).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)

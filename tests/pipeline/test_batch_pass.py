@@ -120,8 +120,9 @@ def test_the_operator_keeps_the_rules_of_torch():
     )
 
 
-def test_the_kernel_spills_nothing_and_writes_wide():
+def test_the_kernel_spills_nothing_and_reads_pixels_in_wide_pieces():
     sizes = batch_pass_triton.constants(224, 224, 1, noise=True, mix=True)
     numbers = compile_kernel(batch_pass_triton._finish_kernel, sizes, BATCH_TYPES)
     assert numbers["spill_instructions"] == numbers["stack_bytes"] == 0
-    assert numbers["registers"] <= 64
+    assert numbers["registers"] < 96
+    assert numbers["loads"]["LDG.E.64"] >= 2  # eight of the image's and of its partner's

@@ -294,6 +294,13 @@ def test_nothing_is_drawn_from_global_state_and_the_batch_is_left_alone():
     assert torch.equal(batch.images, make_batch().images)
 
 
+def test_a_batch_of_floats_is_left_alone():
+    batch = make_batch()
+    floats = Batch(batch.images.float(), batch.labels, batch.samples)
+    assert torch.equal(transform().evaluate(floats), transform().evaluate(batch))
+    assert torch.equal(floats.images, batch.images.float())
+
+
 @pytest.mark.parametrize("mode", ["pair", "elem"])
 def test_mixing_neighbours_refuses_an_odd_batch(mode):
     with pytest.raises(ValueError, match="even number of images per batch, got 7"):

@@ -41,8 +41,8 @@ def test_a_model_is_tuned_told_and_kept(folder, capsys):
     assert kept["case"]["dtype"] == "bf16"
     layouts = [candidate["choice"]["layout"] for candidate in kept["candidates"]]
     assert layouts == ["channels_last", "contiguous"]
-    assert all(len(candidate["seconds"]) > 1 for candidate in kept["candidates"])
-    assert kept["machine"]["versions"]["timm"]
+    assert all(candidate["seconds"] for candidate in kept["candidates"])
+    assert kept["machine"]["timm"]
     assert cache.read(cache.case_of(nano("precision.dtype=bf16"), CPU)) == Choice(**kept["choice"])
 
 
@@ -58,7 +58,7 @@ def test_several_batches_are_tuned_one_by_one_and_printed_as_json(folder, capsys
     [
         (["--model", "dynamixr_nano"], "did you mean 'dynamixer_nano'"),
         (["model.img_size=2"], "img_size"),
-        (["run.compile=blocks"], "is what is tried here"),
+        (["run.compile=blocks"], "are what is tried here"),
         (["precision.dtyp=bf16"], "did you mean 'dtype'"),
         (["--device", "tpu"], "--device: expected cpu, cuda or cuda:N"),
         (["--batch", "100000000"], "images at once need about"),
@@ -156,5 +156,5 @@ def test_what_is_not_begun_in_time_is_left_out():
 
 def test_a_batch_without_room_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(training_step, "available_bytes", lambda *, local_size: 10**6)
-    with pytest.raises(DataError, match="--batch: 512 images at once need about .* use a smaller"):
+    with pytest.raises(DataError, match=r"--batch: 512 images at once need about .* use a smaller"):
         check_room(nano(batch=512), CPU)

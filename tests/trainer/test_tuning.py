@@ -53,9 +53,7 @@ def test_without_a_finding_the_defaults_are_taken_and_the_command_is_named():
     found, words = with_tuned(asking(), CPU, None)
     assert choice_of(found) == Choice()
     command = words.partition("To find out: ")[2]
-    assert command == (
-        "python tools/tune.py --model dynamixer_nano --batch 8 precision.dtype=fp32"
-    )
+    assert command == ("python tools/tune.py --model dynamixer_nano --batch 8 precision.dtype=fp32")
 
 
 def test_a_run_that_goes_on_keeps_what_it_began_with():

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from models.build import build_model
+from models.kernels import switch
 from pipeline.formats.open import open_split
 from tools.speed.stages import Bench, Measured, plan_of
 from trainer.engine.engine import Engine
@@ -28,6 +29,7 @@ def measure(recipe: Recipe, seconds: float, begins: Callable[[str], None]) -> Me
     num_classes = recipe.model.num_classes or len(source.classes)
     with _alone() as device:
         allow_tf32(recipe.precision.allow_tf32)
+        switch.choose(recipe.run.kernels)
         model = build_model(
             recipe.model.name,
             num_classes=num_classes,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.kernels import switch
 from pipeline.augment.batches import BatchTransform
 from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Batch, Loader, Placement, send
@@ -192,6 +193,7 @@ class Bench:
             spec=self.spec,
             num_classes=self.num_classes,
             seed=self.recipe.run.seed,
+            fused=switch.ENABLED and self.device.type == "cuda",
         )
 
     def _train(self, engine: Engine, batches: list[Batch]) -> Iterator[int]:

@@ -126,7 +126,7 @@ class Contest:
                     "--batch: a step of so many images has no room in this GPU's memory; use a"
                     " smaller batch"
                 ) from error
-        except Exception as error:  # noqa: BLE001  # compilers raise anything; others are left
+        except Exception as error:  # compilers raise anything; others are left
             if not self._steps:
                 raise
             candidate.left_out = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -85,11 +85,10 @@ def _report(contest: Contest) -> dict[str, object]:
         "machine": {
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "host": platform.node(),
-            "processor": platform.machine(),
             "cores": len(os.sched_getaffinity(0)),
             "load": os.getloadavg(),
             "python": platform.python_version(),
-            "versions": _versions("timm", "triton", "deepspeed"),
+            "timm": importlib.metadata.version("timm"),
         },
         "is_cut": contest.is_cut,
         "candidates": [
@@ -97,13 +96,3 @@ def _report(contest: Contest) -> dict[str, object]:
             for candidate in contest.candidates
         ],
     }
-
-
-def _versions(*names: str) -> dict[str, str | None]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found

@@ -1,9 +1,9 @@
 """The Triton kernel of `batch_pass`.
 
-A program makes `BLOCK` neighbouring numbers of one image, each from one pixel of it and, where
-images are mixed, one of its partner; of the two, only what has a share is read. The kernel is
-compiled without fused multiply-adds, since torch normalises in two steps; the one that torch's
-`lerp` has is written out.
+A program makes `BLOCK` neighbouring numbers of one image, from its pixels and, where they have a
+share in some of these numbers, its partner's. Whether they have is the same for all of a program,
+so that pixels are read in wide pieces. The kernel is compiled without fused multiply-adds, since
+torch normalises in two steps; the one that torch's `lerp` has is written out.
 """
 
 import torch
@@ -15,11 +15,26 @@ _BLOCK = 1024
 
 
 @triton.jit
-def _is_inside(boxes_ptr, row, column):
-    """Whether pixels are in a box: top, left, height, width."""
-    top, left = tl.load(boxes_ptr), tl.load(boxes_ptr + 1)
-    bottom, right = top + tl.load(boxes_ptr + 2), left + tl.load(boxes_ptr + 3)
+def _rows(box_ptr):
+    """The first row of a box and the one after its last: it is top, left, height, width."""
+    top = tl.load(box_ptr).to(tl.int32)
+    return top, top + tl.load(box_ptr + 2).to(tl.int32)
+
+
+@triton.jit
+def _is_inside(box_ptr, row, column):
+    """Whether pixels are in a box."""
+    top, bottom = _rows(box_ptr)
+    left = tl.load(box_ptr + 1).to(tl.int32)
+    right = left + tl.load(box_ptr + 3).to(tl.int32)
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
+
+
+@triton.jit
+def _of_channel(ptr, channel):
+    """Of three numbers, each pixel's: chosen in registers, where a load for each would wait."""
+    others = tl.where(channel == 1, tl.load(ptr + 1), tl.load(ptr + 2))
+    return tl.where(channel == 0, tl.load(ptr), others)
 
 
 @triton.jit
@@ -30,7 +45,8 @@ def _erased_pixels(
     """Numbers `at` of an image, normalised and erased; of no meaning where they are not wanted."""
     row, column, channel = at // (3 * WIDTH), at // 3 % WIDTH, at % 3
     raw = tl.load(images_ptr + image * (3 * HEIGHT * WIDTH) + at, mask=wanted, other=0)
-    pixels = raw.to(tl.float32) * tl.load(scale_ptr + channel) + tl.load(shift_ptr + channel)
+    scale, shift = _of_channel(scale_ptr, channel), _of_channel(shift_ptr, channel)
+    pixels = raw.to(tl.float32) * scale + shift
     for number in tl.static_range(COUNT):
         box = image * COUNT + number
         hit = _is_inside(boxes_ptr + 4 * box, row, column)
@@ -38,7 +54,7 @@ def _erased_pixels(
             start = tl.load(content_ptr + box)
             value = tl.load(noise_ptr + start + at, mask=wanted & hit, other=0.0)
         else:
-            value = tl.load(content_ptr + 3 * box + channel, mask=wanted & hit, other=0.0)
+            value = _of_channel(content_ptr + 3 * box, channel)
         pixels = tl.where(hit, value, pixels)
     return pixels
 
@@ -54,15 +70,23 @@ def _finish_kernel(
     image = tl.program_id(1).to(tl.int64)
     exists = at < 3 * HEIGHT * WIDTH
     if MIX:
-        is_pasted = _is_inside(pasted_ptr + 4 * image, at // (3 * WIDTH), at // 3 % WIDTH)
-        weight = tl.where(is_pasted, 0.0, tl.load(weights_ptr + image))
+        box_ptr = pasted_ptr + 4 * image
+        share = tl.load(weights_ptr + image)
+        is_pasted = _is_inside(box_ptr, at // (3 * WIDTH), at // 3 % WIDTH)
+        weight = tl.where(is_pasted, 0.0, share)
+        first = tl.program_id(0) * BLOCK
+        top, bottom = _rows(box_ptr)
+        meets_box = (first < bottom * (3 * WIDTH)) & (first + BLOCK > top * (3 * WIDTH))
+        # As a number, since the interpreter cannot mask by a scalar.
+        end = tl.where(meets_box | (share != 1), 3 * HEIGHT * WIDTH, 0)
         own = _erased_pixels(
             images_ptr, scale_ptr, shift_ptr, boxes_ptr, content_ptr, noise_ptr,
-            image, at, exists & (weight != 0), HEIGHT, WIDTH, COUNT, NOISE,
+            image, at, exists, HEIGHT, WIDTH, COUNT, NOISE,
         )  # fmt: skip
         partner = _erased_pixels(
             images_ptr, scale_ptr, shift_ptr, boxes_ptr, content_ptr, noise_ptr,
-            tl.load(partners_ptr + image), at, exists & (weight != 1), HEIGHT, WIDTH, COUNT, NOISE,
+            tl.load(partners_ptr + image), at, at < end,
+            HEIGHT, WIDTH, COUNT, NOISE,
         )  # fmt: skip
         is_less = weight < 0.5
         base = tl.where(is_less, partner, own)
