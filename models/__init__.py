@@ -6,7 +6,8 @@
   `kernels`: what of it is fused on GPUs.
 - `build`: a model by name, for an input size. `constructor`: what else it may be given. `cost`:
   what it costs. `device_peaks`: what accelerators do at most. `dealt_paths`: drop path with draws
-  from outside. `memory_layout`: in which order of memory it computes.
+  from outside. `memory_layout`: in which order of memory it computes. `half_norms`:
+  LayerNorm under autocast.
 - `weights`: weights from elsewhere, the authors' above all, and for elsewhere.
 """
 

@@ -1,11 +1,12 @@
-"""Bytes that a step of training reads and writes under autocast, and with weights in bfloat16.
+"""Bytes that a forward pass reads and writes under autocast, and with weights in bfloat16.
 
     python -m benchmarks.gpu.precision_bytes --output benchmarks/results/precision_bytes.json
 
 Counted, not measured, and no GPU is needed: the models run on tensors without data that say that
 they are on one, so that its rules of autocast apply. Of every operation that is no view, what it
 reads and what it writes is added up, as eager PyTorch computes it. Two batch sizes tell what is
-read for each image, and what for the weights, whatever the batch.
+moved for each image, and what for the weights, whatever the batch. (A backward pass of such tensors
+needs a GPU.)
 """
 
 import argparse
@@ -25,6 +26,8 @@ from torch.utils._pytree import tree_leaves
 
 import models  # noqa: F401  # registers ours
 from benchmarks.machine import machine
+from models.build import TimmModel
+from models.half_norms import norms_in_half
 
 NAMES = (
     "dynamixer_s",
@@ -37,6 +40,8 @@ NAMES = (
     "convmixer_768_32",
     "splitmixer_768_32",
 )
+PRECISIONS = ("autocast", "ours", "bfloat16")
+"""As torch has it; with `models.half_norms`, as we train; with weights in bfloat16."""
 BATCHES = (2, 4)
 FREE = ("_unsafe_view", "empty", "new_empty", "empty_like", "empty_strided", "detach", "alias")
 """Operations that are no views by their schema, and move nothing."""
@@ -52,7 +57,7 @@ class ByteCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if not func.is_view and func._opname not in FREE:
+        if func.namespace == "aten" and not func.is_view and func._opname not in FREE:
             leaves = tree_leaves((args, kwargs, out))
             self.total += sum(_bytes(leaf) for leaf in leaves if isinstance(leaf, Tensor))
         return out
@@ -88,32 +93,42 @@ def to_bfloat16(model: nn.Module) -> None:
                     tensor.data = tensor.data.bfloat16()
 
 
-def count(name: str, batch: int, *, casts: bool, trains: bool) -> int:
-    """Bytes of a forward pass, or with `trains` of a forward and a backward pass."""
-    with FakeTensorMode(), torch.device("cuda"):
-        model = cast("Callable[..., nn.Module]", timm.create_model)(name).train()
-        images = torch.empty(batch, *model.pretrained_cfg["input_size"])
+def _without_data(module: nn.Module) -> None:
+    """Replace a module's own tensors by some that say that they are on a GPU."""
+    for key, weight in module.named_parameters(recurse=False):
+        empty = torch.empty(weight.shape, dtype=weight.dtype, device="cuda")
+        module.register_parameter(key, nn.Parameter(empty, requires_grad=weight.requires_grad))
+    for key, buffer in module.named_buffers(recurse=False):
+        setattr(module, key, torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda"))
+
+
+def count(name: str, batch: int, precision: str) -> int:
+    """Bytes of a forward pass in training, in one of `PRECISIONS`."""
+    model = cast("Callable[..., nn.Module]", timm.create_model)(name).train()
+    size = cast("TimmModel", model).pretrained_cfg["input_size"]
+    with FakeTensorMode(), torch.no_grad():
+        for module in model.modules():
+            _without_data(module)
+        images = torch.empty(batch, *size, device="cuda")
         images = images.contiguous(memory_format=torch.channels_last)
-        if not casts:
+        if precision == "bfloat16":
             to_bfloat16(model)
             images = images.bfloat16()
-        with ByteCounter() as counter, torch.set_grad_enabled(trains):
-            with autocast() if casts else nullcontext():
-                logits = model(images)
-            if trains:
-                logits.float().logsumexp(1).sum().backward()
+        if precision == "ours":
+            norms_in_half(model)
+        casts = nullcontext() if precision == "bfloat16" else autocast()
+        with ByteCounter() as counter, casts:
+            model(images)
     return counter.total
 
 
-def measure(name: str) -> dict[str, object]:
-    """Bytes for each image and for the weights, of a forward pass and of a step."""
-    found: dict[str, object] = {}
-    few, many = BATCHES
-    for precision, casts in (("autocast", True), ("bfloat16", False)):
-        for part, trains in (("forward", False), ("training", True)):
-            least, most = (count(name, batch, casts=casts, trains=trains) for batch in BATCHES)
-            image = (most - least) / (many - few)
-            found[f"{precision}, {part}"] = {"image": image, "weights": least - few * image}
+def measure(name: str) -> dict[str, dict[str, float]]:
+    """Bytes for each image and for the weights."""
+    found, (few, many) = {}, BATCHES
+    for precision in PRECISIONS:
+        least, most = (count(name, batch, precision) for batch in BATCHES)
+        image = (most - least) / (many - few)
+        found[precision] = {"image": image, "weights": least - few * image}
     return found
 
 

@@ -15,6 +15,7 @@ from benchmarks.marked_page import filled
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = RESULTS.parents[1] / "docs" / "gpu_speed.md"
 RESOURCES = RESULTS / "kernel_resources.json"
+PRECISION_BYTES = RESULTS / "precision_bytes.json"
 
 Report = dict[str, Any]
 
@@ -22,7 +23,12 @@ Report = dict[str, Any]
 def tables() -> dict[str, str]:
     """Return everything that the page takes from raw results, by its mark."""
     report = json.loads(RESOURCES.read_text(encoding="utf-8"))
-    return {"compiled with": compiler_sentence(report), "kernels": kernels(report)}
+    counted = json.loads(PRECISION_BYTES.read_text(encoding="utf-8"))
+    return {
+        "compiled with": compiler_sentence(report),
+        "kernels": kernels(report),
+        "precision bytes": precision_bytes(counted),
+    }
 
 
 def page(text: str) -> str:
@@ -53,6 +59,20 @@ def kernels(report: Report) -> str:
             f" {numbers['spill_instructions']} | {numbers['shared_bytes']:,} |"
             f" {numbers['matrix_instructions']} | {numbers['multiply_adds']} | {loads} |"
         )
+    return "\n".join(rows)
+
+
+def precision_bytes(report: Report) -> str:
+    """Return a row a model: MB of an image, and of the weights, in each precision."""
+    rows = [
+        "| model | torch's autocast | ours | weights in bf16 | weights, under autocast | in bf16 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in report["models"].items():
+        images = [found[kind]["image"] for kind in ("autocast", "ours", "bfloat16")]
+        weights = [found[kind]["weights"] for kind in ("ours", "bfloat16")]
+        cells = " | ".join(f"{size / 1e6:,.0f}" for size in (*images, *weights))
+        rows.append(f"| {name} | {cells} |")
     return "\n".join(rows)
 
 

@@ -46,6 +46,7 @@ OF_ITS_OWN = {
     "--split": "of what is written, of what is read",
     "--data": "a run has data of its own",
     "--model": "of a file, of a recipe",
+    "--batch": "which one, how large",
     "--format": "of data, of weights",
     "--top": "told, stored",
     "--best": "of a run's checkpoints one, or several",

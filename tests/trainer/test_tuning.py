@@ -12,7 +12,6 @@ import torch
 
 from models.kernels import switch
 from tests.support.recipes import recipe
-from tools import make_digits
 from trainer import yaml_config
 from trainer.recipe import Recipe, ZeroConfig
 from trainer.run_config import RunConfig
@@ -126,34 +125,28 @@ def test_the_variable_decides_over_the_recipe(monkeypatch):
         assert used == switch.ENABLED
 
 
-def test_a_run_takes_what_was_found_and_keeps_it_whatever_is_found_later(tmp_path):
-    make_digits.main([str(tmp_path / "digits")])
+def test_a_run_takes_what_was_found_and_keeps_it_whatever_is_found_later(tmp_path, image_folder):
     config = tmp_path / "tiny.yaml"
     config.write_text(
         "model: {name: dynamixer_nano}\n"
         "batch: {global_size: 8, per_gpu: 8}\n"
         "optim: {lr: 1.0e-3}\n"
         "schedule: {epochs: 1}\n"
-        f"data: {{root: {tmp_path / 'digits'}}}\n"
-        f"run: {{tuned: true, root: {tmp_path / 'runs'}, log_every: 1, sinks: []}}\n"
+        f"data: {{root: {image_folder}}}\n"
+        f"run: {{name: tiny, tuned: true, root: {tmp_path}, log_every: 1, sinks: []}}\n"
     )
-    recipe = yaml_config.load(Recipe, config)
-    case = cache.case_of(recipe, CPU)
-    threads = len(os.sched_getaffinity(0))  # those of a run of one rank
-    name = case.device.replace(f"{torch.get_num_threads()} threads", f"{threads} threads")
-    case = dataclasses.replace(case, device=name)
-    run = tmp_path / "runs" / "tiny"
-    for steps, found in ((1, FOUND), (2, Choice())):
-        cache.write(case, found, {})
-        done = subprocess.run(
-            [sys.executable, ROOT / "launch.py", "--config", config, f"run.max_steps={steps}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert choice_of(yaml_config.load(Recipe, run / "recipe.yaml")) == FOUND
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    notes = [event["text"] for event in map(json.loads, lines) if event["event"] == "note"]
-    said = [text for text in notes if text.startswith("run.tuned")]
+    found = json.dumps([dataclasses.asdict(FOUND), dataclasses.asdict(Choice())])
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("tuned_worker.py"), config, found],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert choice_of(yaml_config.load(Recipe, tmp_path / "tiny" / "recipe.yaml")) == FOUND
+    lines = (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    said = [e["text"] for e in events if e["event"] == "note" and "run.tuned" in e["text"]]
     assert ["says" in said[0], "as the run began" in said[1]] == [True, True]
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2]

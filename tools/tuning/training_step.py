@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from models.build import TimmModel, build_model, compile_in_place, published_with
+from models.half_norms import norms_in_half
 from models.kernels import switch
 from models.memory_layout import keep_layout
 from pipeline.augment.batches import BatchTransform
@@ -70,6 +71,8 @@ def make_model(recipe: Recipe) -> nn.Module:
         grad_checkpointing=config.grad_checkpointing,
         arguments=config.args,
     )
+    if recipe.precision.dtype == "bf16":
+        norms_in_half(model)
     take_input(model, recipe)
     return model
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, constructor_arguments
+from models.half_norms import norms_in_half
 from models.weights.description import ModelDescription
 from trainer.engine.deepspeed_config import check_trainable
 from trainer.input_spec import evaluation_input, take_input
@@ -33,6 +34,8 @@ def checked_model(recipe: Recipe, classes: int, world: World) -> nn.Module:
         grad_checkpointing=config.grad_checkpointing,
         arguments=config.args,
     )
+    if recipe.precision.dtype == "bf16":
+        norms_in_half(model)
     take_input(model, recipe)
     check_trainable(model, recipe, world.device)
     return model
