@@ -95,8 +95,8 @@ class PrecisionConfig:
     """Arithmetic of the forward and backward pass; master weights are float32 in any case."""
 
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """`bf16` is autocast (docs/gpu_speed.md says why); `fp16` casts the model and scales the loss dynamically (experimental:
-    it needs a GPU, and has not run on one yet)."""
+    """`bf16` is autocast (docs/gpu_speed.md says why); `fp16` casts the model and scales the loss
+    dynamically (experimental: it needs a GPU, and has not run on one yet)."""
     allow_tf32: bool = False
     """Round the inputs of float32 products and convolutions to 10 bits on a GPU."""
 

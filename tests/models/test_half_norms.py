@@ -1,4 +1,4 @@
-"""`models.half_norms`: under autocast LayerNorm keeps its input's type, and training goes as ever."""
+"""`models.half_norms`: under autocast LayerNorm keeps its input's type; training goes as ever."""
 
 import pytest
 import timm

@@ -12,9 +12,10 @@ from models.kernels import switch
 from pipeline.formats.open import open_split
 from tools.speed.stages import Bench, Measured, plan_of
 from trainer.engine.engine import Engine
-from trainer.engine.process_group import allow_tf32, init_process_group
+from trainer.engine.process_group import init_process_group
 from trainer.input_spec import input_spec, take_input
 from trainer.process.allocator import keep_freed_memory
+from trainer.process.tf32 import allow_tf32
 from trainer.process.world import bootstrap, current, share_cores
 from trainer.recipe import Recipe
 

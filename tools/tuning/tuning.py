@@ -15,8 +15,8 @@ from models.kernels import switch
 from tools.tuning.candidates import candidates
 from tools.tuning.contest import Candidate, Contest
 from tools.tuning.training_step import check_room, make_model, make_step
-from trainer.engine.process_group import allow_tf32
 from trainer.process.allocator import keep_freed_memory
+from trainer.process.tf32 import allow_tf32
 from trainer.recipe import Recipe
 from trainer.tuning import cache
 

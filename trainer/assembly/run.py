@@ -11,11 +11,11 @@ from models.kernels import switch
 from trainer.assembly.batch_size import with_known_batch
 from trainer.assembly.data import open_splits
 from trainer.assembly.trainer import assemble
-from trainer.engine.process_group import allow_tf32
 from trainer.events import Note, Sink
 from trainer.job import Outcome
 from trainer.loop import Trainer
 from trainer.process.signals import StopSignal
+from trainer.process.tf32 import allow_tf32
 from trainer.process.watchdog import Watchdog
 from trainer.process.world import World, on_main, share_cores
 from trainer.recipe import Recipe

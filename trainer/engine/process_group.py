@@ -22,9 +22,3 @@ def init_process_group() -> torch.device:
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
     make_host_group()
     return device
-
-
-def allow_tf32(allowed: bool) -> None:  # the name says what it is
-    """Let float32 products and convolutions round their inputs to 10 bits on a GPU, or not."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed  # torch allows it by default, to convolutions alone

@@ -7,5 +7,5 @@
 - `data_clock`: waits for data, of all ranks.
 - `speed`: how well the hardware is used. `step_profile`: a trace of some steps.
 - `watchdog`: a rank that hangs or died.
-- `allocator`: memory that is freed and taken again at each step.
+- `allocator`: memory that is freed and taken again at each step. `tf32`: how products are rounded.
 """
