@@ -8,7 +8,7 @@ without, too.
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm
+from timm.layers.norm import LayerNorm
 from torch import Tensor, nn
 
 

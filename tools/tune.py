@@ -106,17 +106,19 @@ def _tell(arguments: argparse.Namespace) -> int:
 
 def _table(found: "Tuned", *, title: str) -> Table:
     table = Table("layout", "operations", "compiler", title=title)
-    for name in ("first step [s]", "step [ms]", "images/s", "speed"):
+    for name in ("first [s]", "step [ms]", "images/s", "speed"):
         table.add_column(name, justify="right")
     for candidate in found.contest.candidates:
         style = "bold" if candidate is found.contest.winner else None
-        table.add_row(*candidate.choice.parts(), *_figures(found, candidate), style=style)
+        layout, kernels, compiler = candidate.choice.parts()
+        how = f"{compiler}: {candidate.left_out}" if candidate.left_out else compiler
+        table.add_row(layout, kernels, how, *_figures(found, candidate), style=style)
     return table
 
 
 def _figures(found: "Tuned", candidate: "Candidate") -> tuple[str, ...]:
     if not candidate.seconds:
-        return "", "", candidate.left_out, ""
+        return ()
     return (
         f"{candidate.first_step_s:.1f}",
         f"{1e3 * candidate.median_s:,.1f}",

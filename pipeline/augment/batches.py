@@ -133,7 +133,8 @@ class BatchTransform:
         if self._config.erase > 0:
             boxes = erase_boxes(self._config, **key, size=images.shape[2])
             content = self._content(key, boxes.shape[1])
-            erased = Erased(*(send(x, images.device) for x in (boxes, content)), self._noise)
+            device = images.device
+            erased = Erased(send(boxes, device), send(content, device), self._noise)
         if mixing is not None:
             weights = torch.where(mixing.is_cutmix, 1.0, mixing.weights)
             mixed = Mixed(

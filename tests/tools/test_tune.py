@@ -1,7 +1,7 @@
 """`tools/tune.py`: real steps timed on the CPU, and what is kept of them."""
 
+import itertools
 import json
-import time
 
 import pytest
 import torch
@@ -116,43 +116,69 @@ def test_candidates_begin_with_the_default_and_are_all_different():
             assert {choice.compile for choice in eager} == {"none"}
 
 
-def contest(steps, budget_s=0.3):
-    found = Contest(list(steps), budget_s=budget_s, device=CPU, tell=lambda _: None)
-    found.run(lambda choice: steps[choice])
-    return found
+class Clock:
+    """Goes on by what steps are said to take."""
 
+    def __init__(self):
+        self.now = 0.0
 
-def lasting(seconds):
-    def step():
-        time.sleep(seconds)
+    def __call__(self):
+        return self.now
 
-    return step
+    def lasting(self, *seconds):
+        """A step that takes these times in turn."""
+        turns = itertools.cycle(seconds)
+
+        def step():
+            self.now += next(turns)
+
+        return step
 
 
 SLOW, FAST = Choice(), Choice(layout="contiguous")
 
 
+def contest(clock, steps, budget_s=100.0):
+    told = {"budget_s": budget_s, "device": CPU, "tell": lambda _: None, "clock": clock}
+    found = Contest(list(steps), **told)
+    found.run(lambda choice: steps[choice])
+    return found
+
+
 def test_the_faster_one_wins_and_a_draw_leaves_the_default():
-    assert contest({SLOW: lasting(0.004), FAST: lasting(0.001)}).winner.choice == FAST
-    drawn = contest({SLOW: lasting(0.002), FAST: lasting(0.002)})
+    clock = Clock()
+    found = contest(clock, {SLOW: clock.lasting(4.0), FAST: clock.lasting(1.0)})
+    assert found.winner.choice == FAST
+    assert found.speed(found.winner) == 4
+    assert not found.is_cut
+    drawn = contest(clock, {SLOW: clock.lasting(1.0), FAST: clock.lasting(0.99)})
     assert drawn.winner.choice == SLOW
+
+
+def test_one_slow_round_decides_nothing():
+    clock = Clock()
+    steps = {SLOW: clock.lasting(*[2.0] * 4, 50.0), FAST: clock.lasting(3.0)}
+    assert contest(clock, steps).winner.choice == SLOW
 
 
 def test_what_fails_to_compile_is_left_out_with_its_reason():
     def fail():
         raise RuntimeError("no compiler here\nand more")
 
-    found = contest({SLOW: lasting(0.001), FAST: fail})
+    clock = Clock()
+    found = contest(clock, {SLOW: clock.lasting(1.0), FAST: fail})
     assert found.winner.choice == SLOW
     assert found.candidates[1].left_out == "no compiler here"
     with pytest.raises(RuntimeError, match="no compiler"):
-        contest({SLOW: fail})
+        contest(clock, {SLOW: fail})
 
 
-def test_what_is_not_begun_in_time_is_left_out():
-    found = contest({SLOW: lasting(0.2), FAST: lasting(0.001)}, budget_s=0.1)
+def test_what_is_not_begun_in_time_is_left_out_and_the_budget_ends_the_rounds():
+    clock = Clock()
+    found = contest(clock, {SLOW: clock.lasting(2.0), FAST: clock.lasting(1.0)}, budget_s=10.0)
     assert found.candidates[1].left_out == "no time left"
     assert found.winner.choice == SLOW
+    assert 10 <= clock.now <= 12
 
 
 def test_a_batch_without_room_is_refused_in_words(monkeypatch):

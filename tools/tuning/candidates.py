@@ -30,9 +30,9 @@ def candidates(model: nn.Module, device: torch.device, *, compiles: bool) -> lis
         layouts.insert(1, "contiguous_depthwise")
     compilers: list[Compiler] = [("none", "default")]
     if compiles:
-        compilers += [("blocks", "default"), ("model", "default")]
+        compilers.extend([("blocks", "default"), ("model", "default")])
     if compiles and is_cuda:
-        compilers += [("model", "reduce-overhead"), ("model", "max-autotune")]
+        compilers.extend([("model", "reduce-overhead"), ("model", "max-autotune")])
     chosen = [
         Choice(layout=layout, kernels=fused, compile=how, compile_mode=mode)
         for how, mode in compilers

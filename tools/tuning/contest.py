@@ -58,8 +58,9 @@ class Contest:
         budget_s: float,
         device: torch.device,
         tell: Callable[[str], None],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Begin the budget of time; `tell` is told what comes next."""
+        """Begin the budget of time, in seconds of `clock`; `tell` is told what comes next."""
         self.candidates = [Candidate(choice=choice) for choice in choices]
         self.is_cut = False
         self._steps: dict[Choice, tuple[Step, int]] = {}
@@ -67,7 +68,8 @@ class Contest:
         self._budget_s = budget_s
         self._rounds = 0
         self._tell = tell
-        self._began = time.perf_counter()
+        self._clock = clock
+        self._began = clock()
 
     def run(self, make: Callable[[Choice], Step]) -> None:
         """Make a step of each choice and time them.
@@ -107,7 +109,7 @@ class Contest:
 
     @property
     def _spent_s(self) -> float:
-        return time.perf_counter() - self._began
+        return self._clock() - self._began
 
     def _warm_up(self, candidate: Candidate, make: Callable[[Choice], Step]) -> None:
         if self._steps and self._spent_s > _WARM_UP_SHARE * self._budget_s:
@@ -148,11 +150,11 @@ class Contest:
     def _time(self, step: Step, repeats: int) -> float:
         """Seconds of a step."""
         self._wait()
-        began = time.perf_counter()
+        began = self._clock()
         for _ in range(repeats):
             step()
         self._wait()
-        return (time.perf_counter() - began) / repeats
+        return (self._clock() - began) / repeats
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

@@ -19,15 +19,16 @@ class Choice:
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = _DEFAULT.compile_mode
 
     def __str__(self) -> str:
-        return ", ".join(self.parts())
+        layout, kernels, compiler = self.parts()
+        return f"{layout}, {kernels} operations, {compiler}"
 
     def parts(self) -> tuple[str, str, str]:
-        """Layout, kernels and compiler in words."""
+        """Layout, operations and compiler in words."""
         compiler = "eager"
         if self.compile != "none":
             mode = "" if self.compile_mode == "default" else f" ({self.compile_mode})"
             compiler = f"compiled {'whole' if self.compile == 'model' else 'by block'}{mode}"
-        kernels = "fused kernels" if self.kernels else "plain operations"
+        kernels = "fused" if self.kernels else "plain"
         return self.layout.replace("_", " "), kernels, compiler
 
 
