@@ -132,6 +132,7 @@ def test_a_run_takes_what_was_found_and_keeps_it_whatever_is_found_later(tmp_pat
         "batch: {global_size: 8, per_gpu: 8}\n"
         "optim: {lr: 1.0e-3}\n"
         "schedule: {epochs: 1}\n"
+        "precision: {dtype: bf16}\n"
         f"data: {{root: {image_folder}}}\n"
         f"run: {{name: tiny, tuned: true, root: {tmp_path}, log_every: 1, sinks: []}}\n"
     )
