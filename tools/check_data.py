@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pipeline
@@ -41,7 +42,10 @@ _WORTH_PROCESSES_BYTES = 500_000_000
 
 def main(argv: list[str] | None = None) -> int:
     """Check what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
+    return command_line.to_the_end(partial(_told, _parse(argv)))
+
+
+def _told(arguments: argparse.Namespace) -> int:
     console = sys.stderr if arguments.json else sys.stdout
     print(f"{software()} ({Path(pipeline.__file__).parent})", file=console)
     results: list[FolderResult] = []

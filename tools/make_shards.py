@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pipeline
@@ -76,7 +77,10 @@ class _Outcome:
 
 def main(argv: list[str] | None = None) -> int:
     """Convert what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
+    return command_line.to_the_end(partial(_told, _parse(argv)))
+
+
+def _told(arguments: argparse.Namespace) -> int:
     console = sys.stderr if arguments.json else sys.stdout
     print(f"{software()} ({Path(pipeline.__file__).parent})", file=console)
     outcome = _Outcome()
