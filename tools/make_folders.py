@@ -15,6 +15,7 @@ from pipeline.prepare.layouts.find import SPLITS
 from pipeline.prepare.writers.folder_writer import write_class_folders
 from pipeline.words import counted
 from tools.cli import exits
+from tools.cli.output_files import check_output_folder
 from tools.cli.progress import ImageProgress
 from tools.cli.source_options import add_source_options, open_layout
 
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     splits = arguments.split or SPLITS
+    for split in splits:
+        check_output_folder(arguments.output / split)
     layout = open_layout(arguments, splits)
     for split in splits:
         scan, folder = layout.splits[split](), arguments.output / split

@@ -44,10 +44,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     choice = model_choice(arguments)
-    if arguments.csv:
-        check_output(arguments.csv, suffixes=(".csv",), force=arguments.force)
-    if arguments.embeddings:
-        check_output(arguments.embeddings, suffixes=(".npz",), force=arguments.force)
+    for option, suffix in (("csv", ".csv"), ("embeddings", ".npz")):
+        if path := getattr(arguments, option):
+            check_output(path, suffixes=(suffix,), force=arguments.force, option=f"--{option}")
     return _run(choice, list(_places(arguments.images)), arguments)
 
 
