@@ -31,17 +31,16 @@ from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from pipeline.words import counted
 from tools.cli import exits
-from tools.cli.output_files import add_json_option
+from tools.cli.output_files import add_json_option, check_output_folder
 from tools.cli.output_options import (
     add_shard_options,
     add_target_options,
     add_workers_option,
-    new_conversion,
-    new_runner,
 )
 from tools.cli.part_options import add_part_options
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
+from tools.cli.targets import new_conversion, new_runner, new_target
 
 _NAMED_CLASSES = 5
 
@@ -88,7 +87,7 @@ def _told(arguments: argparse.Namespace) -> int:
     for result in outcome.splits:
         print(_in_words(result), file=console)
     for problem in outcome.problems:
-        print("  {split}/{where}: {kind}: {detail}".format(**problem), file=sys.stderr)
+        print("  {place}: {kind}: {detail}".format(**problem), file=sys.stderr)
     if outcome.error:
         print(f"error: {outcome.error}", file=sys.stderr)
     if arguments.json:
@@ -132,22 +131,27 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
         arguments.source = arguments.source.absolute()  # nodes have other working directories
     source: Path | RemoteFolder = arguments.source
     splits: Sequence[str] = arguments.split or SPLITS
-    layout = open_layout(arguments, splits)
     output: Path | RemoteFolder = arguments.output or Path("shards") / default_name(source)
-    _check_apart(source, output)
+    target = new_target(arguments, output)
+    layout = open_layout(arguments, splits)
+    _check_output(source, output, splits)
     unusable = 0
     for split in splits:
         with busy(f"{split}: listing the images of {layout.name}"):
             scan = layout.splits[split]()
-        conversion = new_conversion(arguments, scan=scan, folder=output / split, split=split)
+        conversion = new_conversion(
+            target, scan=scan, folder=output / split, split=split, part=arguments.part
+        )
         try:
             outcome.splits.append(_convert_split(conversion, arguments))
         except UnusableInputError as error:
             unusable += len(error.problems)
-            outcome.problems += [
-                {"split": split, **{k: printable(v) for k, v in problem._asdict().items()}}
-                for problem in error.problems
-            ]
+            for problem in error.problems:
+                place = layout.place(split, problem.where)
+                told = {**problem._asdict(), "place": place}
+                outcome.problems.append(
+                    {"split": split, **{name: printable(text) for name, text in told.items()}}
+                )
     if unusable:
         raise DataError(
             f"{counted(unusable, 'file or folder', 'files or folders')} cannot be used. Mend or"
@@ -157,7 +161,9 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     return 0
 
 
-def _check_apart(source: Path | RemoteFolder, output: Path | RemoteFolder) -> None:
+def _check_output(
+    source: Path | RemoteFolder, output: Path | RemoteFolder, splits: Sequence[str]
+) -> None:
     if isinstance(output, RemoteFolder) and not output.is_store:
         raise OutputError(f"{output.url}: https can be read, not written; use s3:// or gs://")
     if isinstance(source, Path) and isinstance(output, Path):
@@ -165,7 +171,12 @@ def _check_apart(source: Path | RemoteFolder, output: Path | RemoteFolder) -> No
     else:
         inside = f"{output}/".startswith(f"{source}/")
     if inside:
-        raise OutputError(f"{output}: lies inside the source, which is not to be changed")
+        raise OutputError(
+            f"{output}: lies inside the source, which is not to be changed; name another --output"
+        )
+    if isinstance(output, Path):
+        for split in splits:
+            check_output_folder(output / split)
 
 
 def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> SplitResult:

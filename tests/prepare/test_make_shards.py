@@ -428,7 +428,7 @@ def test_labels_of_val_are_those_of_train(image_folder, tmp_path, capsys):
     source = shutil.copytree(image_folder, tmp_path / "source")
     shutil.rmtree(sorted((source / "val").iterdir())[0])
     assert _make(source, tmp_path / "out") == exits.BAD_INPUT
-    assert "val/n01440764: missing class: the training split has it" in capsys.readouterr().err
+    assert "  val/n01440764: missing class: the training split has it" in capsys.readouterr().err
     assert _make(source, tmp_path / "out", "--on-error", "skip") == 0
     val = open_source(tmp_path / "out" / "val")
     assert val.classes == open_source(tmp_path / "out" / "train").classes
@@ -547,3 +547,34 @@ def test_a_finished_folder_is_said_to_be_already_complete(image_folder, shards, 
     output = shutil.copytree(shards, tmp_path / "out")
     assert _make(image_folder, output, *SMALL_SHARDS) == exits.COMPLETE
     assert capsys.readouterr().out.count(": already complete: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--quality", "200"), "expected a quality in 1..100, got '200'"),
+        (("--compress-probability", "2"), "expected a number from 0 to 1, got '2'"),
+        (("--max-resolution", "-5"), "expected a whole number above 0, got '-5'"),
+        (("--write-mode", "raw"), "--write-mode has no effect without --format ffcv"),
+        (("--format", "ffcv", "--shard-samples", "9"), "--shard-samples has no effect without"),
+    ],
+)
+def test_options_are_refused_before_anything_is_listed(tmp_path, capsys, options, message):
+    """The source is not there, which would be told first otherwise."""
+    try:
+        code = _make(tmp_path / "nowhere", tmp_path / "out", *options)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == exits.BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_that_is_no_folder_is_refused_by_its_option(image_folder, tmp_path, capsys):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(b"mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train").write_bytes(b"mine")
+    for output in (file, file / "deeper", tmp_path / "out", tmp_path / ("long" * 100)):
+        assert _make(image_folder, output) == exits.OUTPUT
+        assert "name another --output" in capsys.readouterr().err
+    assert file.read_bytes() == b"mine"
