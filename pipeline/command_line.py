@@ -1,7 +1,7 @@
 """What all command lines share: their help, their completion, and how they end unheard.
 
-Ctrl-C while a program still loads its modules, and a reader of its output that has had enough
-(`... | head`), end it as they end any program of Unix: without a traceback.
+A reader of the output that has had enough (`... | head`) ends a program here as any of Unix,
+without a traceback. (So does Ctrl-C while modules load: `quiet_interrupt`.)
 """
 
 import argparse
@@ -10,7 +10,6 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import IO
 
 from pipeline import exit_codes
@@ -102,20 +101,3 @@ def _forget(stream: IO[str]) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-
-
-_told_before = sys.excepthook
-
-
-def _leave_quietly(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """`sys.excepthook`: no traceback for Ctrl-C. Python itself then ends by the signal."""
-    if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-    else:
-        _told_before(kind, error, trace)
-
-
-# When this module is imported, and not in a function: what takes long are the imports that follow.
-sys.excepthook = _leave_quietly

@@ -10,6 +10,8 @@ Each damaged file and sample is named. What was repaired is checked again.
 Damage that is left gives exit code 2.
 """
 
+import pipeline.quiet_interrupt
+
 import argparse
 import json
 import sys

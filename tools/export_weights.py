@@ -15,6 +15,8 @@ The whole line of Python that loads it is printed. Class names, input size, mean
 along. Each is loaded again and compared before it gets its name.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import sys
 from contextlib import redirect_stdout

@@ -8,6 +8,8 @@ evaluate on, split once and for all. A folder of digits that is already there an
 alone; one that holds anything else is refused.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import re
 from functools import partial

@@ -6,6 +6,8 @@
 Interrupted, it goes on where it was when it is started again with the same arguments.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 from functools import partial
 from pathlib import Path

@@ -11,6 +11,8 @@ The source is only read. Interrupted, it goes on where it was when it is started
 arguments.
 """
 
+import pipeline.quiet_interrupt
+
 import argparse
 import json
 import sys

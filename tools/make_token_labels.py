@@ -12,6 +12,8 @@ names as `token_labels.file`. Stopped or killed, it goes on where it was. docs/t
 the format and the choice of views.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import os
 from functools import partial

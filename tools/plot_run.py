@@ -8,6 +8,8 @@ The loss is smoothed, with what was measured pale beneath it. Bars at the accura
 deviation, were other images drawn for validation.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 from collections.abc import Sequence
 from functools import partial

@@ -9,6 +9,8 @@ WordNet ids are shown with WordNet's words. What is no readable image is named, 
 done; the exit code is 2 then. --json prints an object a line.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import glob
 import json

@@ -12,6 +12,8 @@ the model gets. With --dump, DIR/SAMPLE_EPOCH.png has the pixels that the loader
 are normalised, erased and mixed, and DIR/draws.jsonl an object with all draws of each sample.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 from functools import partial
 from pathlib import Path

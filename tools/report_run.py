@@ -10,6 +10,8 @@ evaluation. It is made of the run's files alone, so the data need not be here. A
 complete is told, too, as far as it is.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import json
 from collections.abc import Sequence

@@ -11,6 +11,8 @@ by their names; where the data has fewer than the model, these alone compete, as
 ImageNet-A and -R (--all-classes: all compete).
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import json
 import os
