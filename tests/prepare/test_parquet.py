@@ -225,6 +225,25 @@ def test_a_row_that_cannot_be_used_is_named_and_the_rest_goes_on(
     assert len(open_source(tmp_path / "mine/train")) == len(rows) - 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels", "words"),
+    [
+        (pa.int64(), [None, -1], "column label: no row has a class (null or below 0)"),
+        (pa.null(), [None, None], "column label: every row has null"),
+        (pa.uint64(), [2**64 - 1, 0], "its column label goes up to 1000000; expected class"),
+    ],
+)
+def test_labels_that_are_no_classes_are_told_with_their_column(
+    tmp_path, capsys, kind, labels, words
+):
+    images = pa.array([{"bytes": b"x", "path": "a.jpg"}] * 2, IMAGE)
+    path = tmp_path / "hub" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"image": images, "label": pa.array(labels, kind)}), path)
+    assert make(path.parent, tmp_path / "mine", "--split", "train") == 2
+    assert f"{path}: {words}" in capsys.readouterr().err
+
+
 def test_damage_within_a_row_group_costs_only_its_images(image_folder, tmp_path, capsys):
     rows = rows_of(image_folder / "val")
     path = tmp_path / "hub/train-00000-of-00001.parquet"

@@ -91,10 +91,11 @@ def find_parquet(source: Path, split: str) -> list[Path]:
     """The files of `split` in `source`, in its `data`, or in a folder of the split's name."""
     for name in _SPLIT_NAMES[split]:
         for folder in (source, source / "data"):
-            if found := [*folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}.parquet")]:
-                return sorted(found)
-        if found := sorted((source / name).glob("*.parquet")):
-            return found
+            found = [*folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}.parquet")]
+            if files := sorted(filter(Path.is_file, found)):
+                return files
+        if files := sorted(filter(Path.is_file, (source / name).glob("*.parquet"))):
+            return files
     return []
 
 
@@ -237,7 +238,12 @@ def _numbered(training: Sequence[Path], columns: Columns) -> tuple[str, ...]:
     plain = columns._replace(has_paths=False)
     tops = [g.labels.max(initial=-1) for file in training for g in _groups(file, plain)]
     top = max(map(int, tops), default=-1)
-    if not 0 <= top < MAX_CLASSES:
+    if top < 0:
+        raise DataError(
+            f"{training[0]}: column {columns.label}: no row has a class (null or below 0);"
+            " make_shards needs a data set with classes"
+        )
+    if top >= MAX_CLASSES:
         raise DataError(
             f"{training[0]}: its column {columns.label} goes up to {top}; expected class numbers"
             f" from 0 on, below {MAX_CLASSES:,}"

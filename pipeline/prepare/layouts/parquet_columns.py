@@ -64,6 +64,8 @@ def find_columns(path: Path, schema: pa.Schema) -> Columns:
 def _refuse_text(path: Path, schema: pa.Schema) -> None:
     """Say of a column with the usual name of labels that they are no numbers."""
     for name in _LABEL_NAMES:
+        if name in schema.names and pa.types.is_null(schema.field(name).type):
+            raise DataError(f"{path}: column {name}: every row has null; make_shards needs classes")
         if name in schema.names:
             raise DataError(
                 f"{path}: column {name}: its labels are {schema.field(name).type}, and class"
