@@ -24,7 +24,7 @@ quickstart: $(ENV)  ## train a small DynaMixer on handwritten digits, on the CPU
 	python tools/make_digits.py data/digits
 	python tools/make_shards.py data/digits
 	deepspeed --quiet launch.py --config configs/quickstart.yaml
-	python tools/preview_batches.py --config configs/quickstart.yaml --output runs/quickstart/batch.png
+	python tools/preview_batches.py --config configs/quickstart.yaml --output runs/quickstart/batch.png --force
 	python tools/plot_run.py runs/quickstart
 	python tools/report_run.py runs/quickstart
 

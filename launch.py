@@ -10,6 +10,8 @@ the same recipe, it goes on where the run was. The run's folder has the exit cod
 too, since torchrun ends with 1 for all of them but 0.
 """
 
+import pipeline.quiet_interrupt
+
 import argparse
 import contextlib
 import dataclasses
@@ -205,7 +207,7 @@ def _leave_unexpectedly(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """`sys.excepthook`: the traceback, and the end."""
-    sys.__excepthook__(kind, error, trace)
+    pipeline.quiet_interrupt.tell(kind, error, trace)
     _leave(FAILED)
 
 

@@ -4,7 +4,7 @@ What training needs:
 
 - `batch`, `config`, `errors`: the central types, and all that a user can be told, with the
   numbers of `words`.
-- `command_line`, `exit_codes`: what all programs here share.
+- `command_line`, `exit_codes`, `quiet_interrupt`: what all programs here share.
 - `order`: which sample comes when, with the random numbers of `counter`; a pure function of
   (seed, epoch).
 - `storage`: bytes on disk, in tars, in object stores. `images`: one encoded image.

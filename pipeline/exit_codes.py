@@ -10,6 +10,8 @@ BAD_INPUT = 2
 OUTPUT = 73
 IO = 74
 INTERRUPTED = 75
+NO_READER = 141
+"""What shells make of SIGPIPE."""
 
 MEANINGS = {
     COMPLETE: "done; of `launch.py`: the run is complete, or `run.max_steps` was reached",
@@ -19,6 +21,7 @@ MEANINGS = {
     IO: "a file could not be written or read, such as on a full disk",
     INTERRUPTED: "told to stop, and what can be kept is kept: run the same command again"
     " (`run.stop_exit_code`)",
+    NO_READER: "nobody reads the output any more, as when `head` has enough",
     FAILED: "anything else",
 }
 

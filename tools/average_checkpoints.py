@@ -10,6 +10,8 @@ Of a run, all checkpoints that it has kept are averaged, or the K that were eval
 takes as MODEL comes out.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import sys
 from contextlib import redirect_stdout

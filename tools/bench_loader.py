@@ -10,6 +10,8 @@ the model trained on batches that lie ready. One process on one device; the data
 nothing is trained.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import dataclasses
 import json

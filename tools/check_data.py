@@ -10,10 +10,13 @@ Each damaged file and sample is named. What was repaired is checked again.
 Damage that is left gives exit code 2.
 """
 
+import pipeline.quiet_interrupt
+
 import argparse
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pipeline
@@ -27,13 +30,15 @@ from pipeline.prepare.checking.mend import FolderResult, ShardCheck, as_dicts
 from pipeline.prepare.conversion.manifest import read_manifest, software
 from pipeline.prepare.conversion.workers import map_in_processes
 from pipeline.prepare.layouts.find import SPLITS
+from pipeline.prepare.layouts.unknown import data_sets_in
 from pipeline.storage.remote import RemoteFolder
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.output_files import add_json_option
-from tools.cli.output_options import add_workers_option, available_cores
+from tools.cli.output_options import add_workers_option
 from tools.cli.progress import ImageProgress, interruptible
 from tools.cli.source_options import add_reading_options, folder_or_url, open_layout
+from tools.cli.targets import available_cores
 
 _WORTH_PROCESSES_BYTES = 500_000_000
 """Less is checked before processes have started."""
@@ -41,7 +46,10 @@ _WORTH_PROCESSES_BYTES = 500_000_000
 
 def main(argv: list[str] | None = None) -> int:
     """Check what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
+    return command_line.to_the_end(partial(_told, _parse(argv)))
+
+
+def _told(arguments: argparse.Namespace) -> int:
     console = sys.stderr if arguments.json else sys.stdout
     print(f"{software()} ({Path(pipeline.__file__).parent})", file=console)
     results: list[FolderResult] = []
@@ -115,6 +123,7 @@ def _check(folder: Path, arguments: argparse.Namespace) -> FolderResult:
     manifest = read_manifest(folder)
     if manifest is None:
         _refuse_unfinished(folder)
+        _refuse_other_layouts(folder)
         if arguments.source:
             raise DataError(f"{folder}: --repair is for shards; this is a folder of images")
         return _check_images(folder, arguments)
@@ -149,6 +158,22 @@ def _refuse_unfinished(folder: Path) -> None:
         raise DataError(
             f"{folder}: holds shards but no {MANIFEST_NAME}: another program made them, which"
             " check_data knows nothing of; tools/make_shards.py converts .beton files"
+        )
+
+
+def _refuse_other_layouts(folder: Path) -> None:
+    """Refuse what is no folder of class folders, where its parts would be taken for classes."""
+    if inside := data_sets_in(folder):
+        raise DataError(
+            f"{folder}: holds {counted(len(inside), 'data set')}, and one is checked at a time:"
+            f" tools/check_data.py {folder / inside[0]}"
+        )
+    patterns = ("*.parquet", "data/*.parquet", "*.tar", "*.tar.gz")
+    if other := next((path for pattern in patterns for path in folder.glob(pattern)), None):
+        raise DataError(
+            f"{folder}: holds {other.name}, and check_data reads shards of make_shards and class"
+            " folders; tools/make_shards.py --verify decodes every image of other layouts as it"
+            " converts them"
         )
 
 

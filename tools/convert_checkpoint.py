@@ -9,6 +9,8 @@ Read are files of timm's and of DeiT's training scripts, plain state_dicts and s
 layouts of all families. The moving average is taken where there is one.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 from collections.abc import Sequence
 from functools import partial

@@ -15,6 +15,8 @@ The whole line of Python that loads it is printed. Class names, input size, mean
 along. Each is loaded again and compared before it gets its name.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import sys
 from contextlib import redirect_stdout
@@ -25,7 +27,12 @@ from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
 from tools.cli.model_options import ModelChoice, add_model_options, model_choice
-from tools.cli.output_files import add_force_option, check_output, refuse_existing
+from tools.cli.output_files import (
+    add_force_option,
+    check_output,
+    check_output_folder,
+    refuse_existing,
+)
 from tools.cli.progress import importing
 
 SUFFIXES = {"timm": ".safetensors", "onnx": ".onnx", "torch": ".pt2", "hub": ""}
@@ -70,10 +77,9 @@ def _check_output(arguments: argparse.Namespace) -> None:
         return
     if output.suffix in SUFFIXES.values() and output.suffix:
         raise DataError(f"{output}: --format hub writes a folder; leave the suffix out")
-    if output.is_file():
-        raise DataError(f"{output}: --format hub writes a folder, and this is a file")
+    check_output_folder(output)
     if not output.absolute().parent.is_dir():
-        raise DataError(f"{output.parent}: no such folder; make it, or name another")
+        raise DataError(f"{output.parent}: no such folder; make it, or name another --output")
     refuse_existing(output, force=arguments.force)
 
 

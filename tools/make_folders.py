@@ -6,17 +6,19 @@
 Interrupted, it goes on where it was when it is started again with the same arguments.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
-import sys
+from functools import partial
 from pathlib import Path
 
 from pipeline import command_line
-from pipeline.errors import UnusableInputError
 from pipeline.prepare.layouts.find import SPLITS
 from pipeline.prepare.writers.folder_writer import write_class_folders
 from pipeline.words import counted
 from tools.cli import exits
-from tools.cli.progress import ImageProgress, interruptible
+from tools.cli.output_files import check_output_folder
+from tools.cli.progress import ImageProgress
 from tools.cli.source_options import add_source_options, open_layout
 
 
@@ -28,20 +30,16 @@ def main(argv: list[str] | None = None) -> int:
         "--output", type=Path, required=True, metavar="FOLDER", help="gets a folder for each split"
     )
     parser.add_argument("--split", action="append", choices=SPLITS, help="only this; default: both")
-    arguments = command_line.parse(parser, argv)
-    try:
-        with interruptible():
-            return _run(arguments)
-    except exits.TOLD as error:
-        for problem in error.problems if isinstance(error, UnusableInputError) else ():
-            print(f"  {problem}", file=sys.stderr)
-        code, message = exits.explain(error, go_on="run the same command again to go on")
-        print(f"error: {message}", file=sys.stderr)
-        return code
+    return exits.told(
+        partial(_run, command_line.parse(parser, argv)),
+        go_on="run the same command again to go on",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
     splits = arguments.split or SPLITS
+    for split in splits:
+        check_output_folder(arguments.output / split)
     layout = open_layout(arguments, splits)
     for split in splits:
         scan, folder = layout.splits[split](), arguments.output / split

@@ -11,12 +11,15 @@ The source is only read. Interrupted, it goes on where it was when it is started
 arguments.
 """
 
+import pipeline.quiet_interrupt
+
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pipeline
@@ -30,17 +33,16 @@ from pipeline.prepare.layouts.find import SPLITS
 from pipeline.storage.remote import RemoteFolder
 from pipeline.words import counted
 from tools.cli import exits
-from tools.cli.output_files import add_json_option
+from tools.cli.output_files import add_json_option, check_output_folder
 from tools.cli.output_options import (
     add_shard_options,
     add_target_options,
     add_workers_option,
-    new_conversion,
-    new_runner,
 )
 from tools.cli.part_options import add_part_options
 from tools.cli.progress import ImageProgress, busy, interruptible
 from tools.cli.source_options import add_source_options, default_name, folder_or_url, open_layout
+from tools.cli.targets import new_conversion, new_runner, new_target
 
 _NAMED_CLASSES = 5
 
@@ -76,7 +78,10 @@ class _Outcome:
 
 def main(argv: list[str] | None = None) -> int:
     """Convert what the arguments name; returns the exit code."""
-    arguments = _parse(argv)
+    return command_line.to_the_end(partial(_told, _parse(argv)))
+
+
+def _told(arguments: argparse.Namespace) -> int:
     console = sys.stderr if arguments.json else sys.stdout
     print(f"{software()} ({Path(pipeline.__file__).parent})", file=console)
     outcome = _Outcome()
@@ -84,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     for result in outcome.splits:
         print(_in_words(result), file=console)
     for problem in outcome.problems:
-        print("  {split}/{where}: {kind}: {detail}".format(**problem), file=sys.stderr)
+        print("  {place}: {kind}: {detail}".format(**problem), file=sys.stderr)
     if outcome.error:
         print(f"error: {outcome.error}", file=sys.stderr)
     if arguments.json:
@@ -128,22 +133,27 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
         arguments.source = arguments.source.absolute()  # nodes have other working directories
     source: Path | RemoteFolder = arguments.source
     splits: Sequence[str] = arguments.split or SPLITS
-    layout = open_layout(arguments, splits)
     output: Path | RemoteFolder = arguments.output or Path("shards") / default_name(source)
-    _check_apart(source, output)
+    target = new_target(arguments, output)
+    layout = open_layout(arguments, splits)
+    _check_output(source, output, splits)
     unusable = 0
     for split in splits:
         with busy(f"{split}: listing the images of {layout.name}"):
             scan = layout.splits[split]()
-        conversion = new_conversion(arguments, scan=scan, folder=output / split, split=split)
+        conversion = new_conversion(
+            target, scan=scan, folder=output / split, split=split, part=arguments.part
+        )
         try:
             outcome.splits.append(_convert_split(conversion, arguments))
         except UnusableInputError as error:
             unusable += len(error.problems)
-            outcome.problems += [
-                {"split": split, **{k: printable(v) for k, v in problem._asdict().items()}}
-                for problem in error.problems
-            ]
+            for problem in error.problems:
+                place = layout.place(split, problem.where)
+                told = {**problem._asdict(), "place": place}
+                outcome.problems.append(
+                    {"split": split, **{name: printable(text) for name, text in told.items()}}
+                )
     if unusable:
         raise DataError(
             f"{counted(unusable, 'file or folder', 'files or folders')} cannot be used. Mend or"
@@ -153,7 +163,9 @@ def _run(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     return 0
 
 
-def _check_apart(source: Path | RemoteFolder, output: Path | RemoteFolder) -> None:
+def _check_output(
+    source: Path | RemoteFolder, output: Path | RemoteFolder, splits: Sequence[str]
+) -> None:
     if isinstance(output, RemoteFolder) and not output.is_store:
         raise OutputError(f"{output.url}: https can be read, not written; use s3:// or gs://")
     if isinstance(source, Path) and isinstance(output, Path):
@@ -161,7 +173,12 @@ def _check_apart(source: Path | RemoteFolder, output: Path | RemoteFolder) -> No
     else:
         inside = f"{output}/".startswith(f"{source}/")
     if inside:
-        raise OutputError(f"{output}: lies inside the source, which is not to be changed")
+        raise OutputError(
+            f"{output}: lies inside the source, which is not to be changed; name another --output"
+        )
+    if isinstance(output, Path):
+        for split in splits:
+            check_output_folder(output / split)
 
 
 def _convert_split(conversion: Conversion, arguments: argparse.Namespace) -> SplitResult:

@@ -12,6 +12,8 @@ names as `token_labels.file`. Stopped or killed, it goes on where it was. docs/t
 the format and the choice of views.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import os
 from functools import partial
@@ -73,6 +75,8 @@ def _work(arguments: argparse.Namespace) -> int:
     if "://" in arguments.data and arguments.output is None:
         raise DataError("--output: say where the maps of data from a URL go")
     root = arguments.data.rstrip("/")
+    if "://" not in root and not Path(root).is_dir():
+        raise DataError(f"--data: {root}: there is no such folder")
     output = arguments.output or Path(root, f"{arguments.split}{SUFFIX}")
     check_output(output, suffixes=(SUFFIX,), force=arguments.force)
     split = f"{root}/{arguments.split}"

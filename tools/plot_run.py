@@ -8,6 +8,8 @@ The loss is smoothed, with what was measured pale beneath it. Bars at the accura
 deviation, were other images drawn for validation.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from pipeline import command_line
 from pipeline.errors import DataError
 from tools.cli import exits
-from tools.cli.output_files import add_force_option, check_output
+from tools.cli.output_files import add_force_option, check_output, write_file
 from trainer.record.log_reader import read_log
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and mistakes are told before
@@ -43,10 +45,11 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> int:
     if len(arguments.runs) > 1 and arguments.output is None:
         raise DataError("--output: name the picture, where it shows several runs")
-    if arguments.output is not None:
-        check_output(arguments.output, suffixes=(".png", ".svg", ".pdf"), force=arguments.force)
+    events = {run.name: _drawable(run) for run in arguments.runs}
     output = arguments.output or arguments.runs[0] / "curves.png"
-    draw({run.name: _drawable(run) for run in arguments.runs}, output)
+    is_named = arguments.output is not None  # its own picture is drawn again and again
+    check_output(output, suffixes=(".png", ".svg", ".pdf"), force=arguments.force or not is_named)
+    write_file(output, lambda path: draw(events, path))
     print(f"curves: {output}")
     return exits.COMPLETE
 

@@ -9,6 +9,8 @@ WordNet ids are shown with WordNet's words. What is no readable image is named, 
 done; the exit code is 2 then. --json prints an object a line.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import glob
 import json
@@ -44,10 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     choice = model_choice(arguments)
-    if arguments.csv:
-        check_output(arguments.csv, suffixes=(".csv",), force=arguments.force)
-    if arguments.embeddings:
-        check_output(arguments.embeddings, suffixes=(".npz",), force=arguments.force)
+    for option, suffix in (("csv", ".csv"), ("embeddings", ".npz")):
+        if path := getattr(arguments, option):
+            check_output(path, suffixes=(suffix,), force=arguments.force, option=f"--{option}")
     return _run(choice, list(_places(arguments.images)), arguments)
 
 

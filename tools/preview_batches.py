@@ -12,6 +12,8 @@ the model gets. With --dump, DIR/SAMPLE_EPOCH.png has the pixels that the loader
 are normalised, erased and mixed, and DIR/draws.jsonl an object with all draws of each sample.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 from functools import partial
 from pathlib import Path
@@ -22,8 +24,9 @@ from pipeline.errors import DataError
 from pipeline.words import counted
 from tools.cli import exits
 from tools.cli.numbers import positive
-from tools.cli.output_files import check_output
+from tools.cli.output_files import add_force_option, check_output
 from tools.cli.progress import importing
+from tools.preview.dump_folder import check_dump_folder
 from trainer import yaml_config
 from trainer.recipe import Recipe
 from trainer.recipe_keys import add_config_option, add_overrides
@@ -45,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path("batch.png")
     if arguments.dump is None:
-        check_output(output, suffixes=(".png",), force=True)  # it is made again and again
+        check_output(output, suffixes=(".png",), force=arguments.force)
+    else:
+        check_dump_folder(arguments.dump, force=arguments.force)
     recipe = yaml_config.load(Recipe, arguments.config, arguments.overrides)
     epochs = recipe.schedule.total_epochs
     if not 0 <= arguments.epoch < epochs:
@@ -104,6 +109,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--draws-only", action="store_true", help="with --dump: no pixels, nothing is decoded"
     )
+    add_force_option(parser)
     add_overrides(parser)
     arguments = command_line.parse(parser, argv)
     if arguments.draws_only and arguments.dump is None:

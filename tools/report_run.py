@@ -10,6 +10,8 @@ evaluation. It is made of the run's files alone, so the data need not be here. A
 complete is told, too, as far as it is.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import json
 from collections.abc import Sequence
@@ -52,13 +54,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     runs: list[Path] = arguments.runs
-    if arguments.output is not None:
-        check_output(arguments.output, suffixes=(".html",), force=arguments.force)
     states = [read_state(run) for run in runs]
     if arguments.json:
         print("\n".join(json.dumps(state) for state in states))
         return exits.COMPLETE
-    output = write_page(runs, arguments.output)  # first, since who reads the rest may leave early
+    output: Path = arguments.output or _usual_place(runs)
+    is_named = arguments.output is not None  # their own page is written again and again
+    check_output(output, suffixes=(".html",), force=arguments.force or not is_named)
+    write_page(runs, output)  # first, since who reads the rest may leave early
     console = Console(highlight=False)
     for run, state in zip(runs, states, strict=True):
         console.print(_table(run, state))
@@ -81,11 +84,15 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> Path:
     """
     names = [run.resolve().name for run in runs]
     said = names if len(set(names)) == len(names) else [str(run) for run in runs]
-    folder = runs[0] if len(runs) == 1 else runs[0].resolve().parent
-    path = output or folder / "report.html"
+    path = output or _usual_place(runs)
     text = page([read_run(run, name=name) for run, name in zip(runs, said, strict=True)])
     write_atomically(path, text.encode())
     return path
+
+
+def _usual_place(runs: Sequence[Path]) -> Path:
+    folder = runs[0] if len(runs) == 1 else runs[0].resolve().parent
+    return folder / "report.html"
 
 
 def read_state(run: Path) -> Tree:

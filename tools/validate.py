@@ -11,6 +11,8 @@ by their names; where the data has fewer than the model, these alone compete, as
 ImageNet-A and -R (--all-classes: all compete).
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import json
 import os
@@ -99,12 +101,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     for name, suffixes in _OUTPUTS.items():
         if path := getattr(arguments, name):
-            check_output(path, suffixes=suffixes, force=arguments.force)
+            option = f"--{name.replace('_', '-')}"
+            check_output(path, suffixes=suffixes, force=arguments.force, option=option)
     if arguments.confusion:
         picture = arguments.confusion.with_suffix(".png")
-        check_output(picture, suffixes=(".png",), force=arguments.force)
+        check_output(picture, suffixes=(".png",), force=arguments.force, option="--confusion")
     if arguments.results_file:  # lines are added to it
-        check_output(arguments.results_file, suffixes=(".csv",), force=True)
+        file = arguments.results_file
+        check_output(file, suffixes=(".csv",), force=True, option="--results-file")
 
 
 def _check_inputs(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ On a terminal it shows what the run itself shows where it was started. Elsewhere
 when there are new steps. The run is only looked at: neither Ctrl-C here nor anything else stops it.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import json
 import sys

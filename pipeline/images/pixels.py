@@ -12,10 +12,17 @@ _RGB_8_BIT = b"\x08\x02\x00\x00\x00"
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded image in RGB, as stored: not turned by its EXIF, 16 bits cut to 8."""
-    if image.mode.startswith("I"):  # PIL would take all values above 255 for white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """Return an image in RGB, as stored: not turned by its EXIF, 16 bits cut to 8."""
+    image = as_8_bits(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def as_8_bits(image: Image.Image) -> Image.Image:
+    """Return gray of 16 bits in 8, by their upper ones as PIL has colours; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    # PIL itself would take all values above 255 for white.
+    return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))
 
 
 def png_size(height: int, width: int) -> int:

@@ -9,12 +9,12 @@ import io
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, features
 
 from pipeline.errors import UnusableImageError
 from pipeline.images.header import ImageHeader, read_header
+from pipeline.images.pixels import as_8_bits
 from pipeline.images.usable import NORMALIZABLE, Oddity, check_usable, decoded, unusual
 
 NORMALIZED_QUALITY = 95
@@ -121,9 +121,7 @@ def _plain(image: Image.Image, *, upright: bool) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise UnusableImageError("cannot be converted", "its pixels are floating-point numbers")
-    if image.mode.startswith("I"):
-        # PIL would clip 16-bit values at 255, which makes nearly everything white.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = as_8_bits(image)
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
 from pipeline.formats.source import Sample
+from pipeline.images.pixels import as_rgb
 from pipeline.loaders.regions import Regions
 
 PIL_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
@@ -29,7 +30,7 @@ def open_image(sample: Sample) -> Image.Image:
             f"it is {image.width} x {image.height} pixels, but listed with"
             f" {sample.width} x {sample.height}"
         )
-    return image.convert("RGB")
+    return as_rgb(image)
 
 
 def resampled(

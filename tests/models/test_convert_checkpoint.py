@@ -25,7 +25,7 @@ def test_an_existing_output_is_kept_unless_forced(weights, tmp_path, capsys):
     output.write_bytes(b"mine")
     arguments = [str(source), "--model", NAME]
     assert convert_checkpoint.main(arguments) == exits.OUTPUT
-    assert f"{output}: exists; name another output" in capsys.readouterr().err
+    assert f"{output}: exists; name another --output" in capsys.readouterr().err
     assert output.read_bytes() == b"mine"
     assert convert_checkpoint.main([*arguments, "--force"]) == 0
     assert_same(load_file(output), weights)

@@ -175,6 +175,21 @@ def test_unfinished_conversion_is_told_from_damage(image_folder, tmp_path, capsy
     assert "its conversion is not finished; run tools/make_shards.py again" in report["error"]
 
 
+def test_what_is_no_data_set_of_its_own_is_told_what_to_name(image_folder, tmp_path, capsys):
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "imagenet").symlink_to(image_folder)
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "data" / "train-00000-of-00001.parquet").touch()
+    for place, words in (
+        ("sets", f"one is checked at a time: tools/check_data.py {tmp_path}/sets/imagenet"),
+        ("hub", "holds train-00000-of-00001.parquet, and check_data reads shards of make_shards"),
+    ):
+        code, problems, report = run_check(capsys, tmp_path / place)
+        assert (code, problems) == (exits.BAD_INPUT, [])
+        assert report["error"].startswith(f"{tmp_path / place}: ")
+        assert words in report["error"]
+
+
 def test_url_is_refused_as_what_it_is(capsys):
     code, _, report = run_check(capsys, "s3://bucket/shards")
     assert code == exits.BAD_INPUT

@@ -447,6 +447,34 @@ def test_unknown_source_is_told_what_would_be_known(tmp_path):
         find_layout(tmp_path / "photos.zip")
 
 
+def test_a_source_one_step_aside_is_told_what_to_name(image_folder, tmp_path):
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "imagenet").symlink_to(image_folder)
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    parquet = tmp_path / "hub" / "data" / "train-00000-of-00001.parquet"
+    parquet.touch()
+    tar = tmp_path / "hub" / "train-0000.tar"
+    tar.touch()
+    picture = next((image_folder / "val").glob("*/*"))
+    classes = tmp_path / "classes" / "cat"
+    classes.mkdir(parents=True)
+    shutil.copy(picture, classes)
+    make = "tools/make_shards.py"
+    for source, words in (
+        (image_folder / "train", f"one split of a data set; name the folder above: {make}"),
+        (image_folder / "train", f"{make} {image_folder.resolve()} --split train"),
+        (tmp_path / "sets", f"it holds 1 data set (imagenet); name one: {make} {tmp_path}/sets/im"),
+        (parquet, f"one Parquet file; name the folder of all: {make} {tmp_path}/hub"),
+        (tar, f"one archive; name the folder of all: {make} {tmp_path}/hub"),
+        (picture, "one image; name the folder that holds train/ and val/"),
+        (classes.parent, f"move them into {tmp_path}/classes/train, and add --val-fraction 0.05"),
+    ):
+        with pytest.raises(DataError) as refusal:
+            find_layout(source)
+        assert words in str(refusal.value)
+        assert "Known are" not in str(refusal.value)
+
+
 def test_missing_split_is_named(image_folder, tmp_path, capsys):
     shutil.copytree(image_folder / "train", tmp_path / "set" / "train")
     arguments = [str(tmp_path / "set"), "--output", str(tmp_path / "out")]

@@ -193,18 +193,22 @@ def test_a_labelled_test_split_is_val_and_one_without_labels_is_refused(
     assert make(tmp_path / "hub", tmp_path / "train", "--split", "train") == 0
     (tmp_path / "hub/train-00000-of-00001.parquet").unlink()
     assert make(tmp_path / "hub", tmp_path / "val", "--split", "val") == 2
-    assert "none of the 22 rows of this split has a class" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{test}: column label: none of the 22 rows of this split has a class (the" in error
 
 
 @pytest.mark.parametrize(
     ("row", "kind"),
     [
-        ((b"text", "a.jpg", 1), "train-00000-of-00001.parquet:group 1:row 2:a.jpg: "),
+        ((b"text", "a.jpg", 1), "  train: train-00000-of-00001.parquet:group 1:row 2:a.jpg: "),
         ((None, "/home/me/a.jpg", 1), "row 2:a.jpg: no image: the row has no bytes of an image"),
         ((b"", "a.jpg", 1), "group 1:row 2:a.jpg: "),
-        ((b"x", "a.jpg", -1), "group 1:row 2:a.jpg: no label: its class is -1: it has none"),
-        ((b"x", "a.jpg", None), "group 1:row 2:a.jpg: no label"),
-        ((b"x", "a.jpg", 5), "row 2:a.jpg: unknown class: class 5, and there are 5"),
+        (
+            (b"x", "a.jpg", -1),
+            "row 2:a.jpg: no label: column label has -1, and the classes are 0 to",
+        ),
+        ((b"x", "a.jpg", None), "row 2:a.jpg: no label: column label has null, and the classes"),
+        ((b"x", "a.jpg", 5), "unknown class: column label has 5, and the classes are 0 to 4\n"),
         ((b"x", "../../../a\n.jpg", 9), "unknown class"),
     ],
 )
@@ -219,6 +223,25 @@ def test_a_row_that_cannot_be_used_is_named_and_the_rest_goes_on(
     skip = ("--split", "train", "--on-error", "skip")
     assert make(tmp_path / "hub", tmp_path / "mine", *skip) == 0
     assert len(open_source(tmp_path / "mine/train")) == len(rows) - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "words"),
+    [
+        (pa.int64(), [None, -1], "column label: no row has a class (null or below 0)"),
+        (pa.null(), [None, None], "column label: every row has null"),
+        (pa.uint64(), [2**64 - 1, 0], "its column label goes up to 1000000; expected class"),
+    ],
+)
+def test_labels_that_are_no_classes_are_told_with_their_column(
+    tmp_path, capsys, kind, labels, words
+):
+    images = pa.array([{"bytes": b"x", "path": "a.jpg"}] * 2, IMAGE)
+    path = tmp_path / "hub" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"image": images, "label": pa.array(labels, kind)}), path)
+    assert make(path.parent, tmp_path / "mine", "--split", "train") == 2
+    assert f"{path}: {words}" in capsys.readouterr().err
 
 
 def test_damage_within_a_row_group_costs_only_its_images(image_folder, tmp_path, capsys):
@@ -258,6 +281,13 @@ def test_files_that_are_missing_cut_off_or_of_other_classes_are_refused(
     refused("it is a pointer of Git LFS: `git lfs pull` fetches the file")
     write_rows(second, rows_of(image_folder / "val"), schema_of(CLASSES[::-1]))
     refused(f"{second}: its columns or names of classes are not those of {first.name}")
+    second.write_bytes(b"<html>404</html>")
+    refused("it begins with b'<html>40', where PAR1 is expected; download it again, or remove it")
+    second.write_bytes(b"")
+    refused("it is empty, where PAR1 is expected")
+    text = pa.schema([("image", IMAGE), ("label", pa.string()), ("id", pa.int64())])
+    pq.write_table(pa.table({"image": [None], "label": ["cat"], "id": [3]}, schema=text), first)
+    refused(f"{first}: column label: its labels are string, and class numbers (an integer) are")
     columns = pa.schema([("picture", pa.binary()), ("label", pa.int64())])
     pq.write_table(pa.table({"picture": [b""], "label": [0]}, schema=columns), first)
     refused("no one column of images, a struct of bytes and path,")

@@ -142,7 +142,7 @@ def test_a_killed_tool_goes_on_to_the_same_bytes(made, run, image_folder, tmp_pa
 
 def test_mistakes_are_told_with_their_exit_codes(made, run, image_folder, tmp_path, capsys):
     assert label(run, image_folder, made) == 73
-    assert "exists; name another output, or add --force" in capsys.readouterr().err
+    assert "exists; name another --output, or add --force" in capsys.readouterr().err
     assert label(run, image_folder, tmp_path / "labels.npy") == 2
     assert "name it .token_labels" in capsys.readouterr().err
     begun = tmp_path / "train.token_labels"

@@ -128,6 +128,15 @@ def test_what_is_wrong_is_told_once_and_in_words(run, tmp_path, capsys):
         assert line.count(place) == 1
 
 
+def test_an_image_of_16_bits_is_its_upper_8(run, image_folder, tmp_path, capsys):
+    with Image.open(next((image_folder / "val").rglob("*.JPEG"))) as image:
+        gray = np.asarray(image.convert("L"))
+    Image.fromarray(gray).save(tmp_path / "plain.png")
+    Image.fromarray(gray.astype(np.uint16) << 8 | 0xAB).save(tmp_path / "deep.png")
+    deep, plain = answers(capsys, run, tmp_path)
+    assert deep["top"] == plain["top"]
+
+
 def test_bad_images_are_named_and_the_rest_is_done(run, image_folder, tmp_path, capsys):
     image = next((image_folder / "val").rglob("*.JPEG"))
     shutil.copy(image, tmp_path / "a_good.jpg")

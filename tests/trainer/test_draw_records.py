@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from pipeline.augment.batches import BatchTransform
 from pipeline.formats.open import open_source
 from tools import preview_batches
+from tools.cli import exits
 from tools.preview import drawn
 from trainer import yaml_config
 from trainer.recipe import Recipe
@@ -127,3 +128,21 @@ def test_bad_arguments_get_an_answer(config, capsys, arguments, message):
         code = stopped.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_dump_replaces_another_with_force_and_mixes_with_nothing(
+    config, image_folder, tmp_path, capsys
+):
+    command = ["--config", str(config), "--draws-only", "--samples", "3"]
+    folder = tmp_path / "dump"
+    dump(config, folder, "--samples", "1:4", "--draws-only")
+    before = (folder / "draws.jsonl").read_bytes()
+    assert preview_batches.main([*command, "--dump", str(folder)]) == exits.OUTPUT
+    assert "exists; name another --dump, or add --force" in capsys.readouterr().err
+    assert (folder / "draws.jsonl").read_bytes() == before
+    assert preview_batches.main([*command, "--dump", str(folder), "--force"]) == 0
+    assert (folder / "draws.jsonl").read_bytes() != before
+    for place in (image_folder, image_folder / "train", tmp_path):
+        assert preview_batches.main([*command, "--dump", str(place), "--force"]) == exits.OUTPUT
+        assert f"{place}: holds other things, such as " in capsys.readouterr().err
+        assert not (place / "draws.jsonl").exists()

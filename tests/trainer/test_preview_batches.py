@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from tools import preview_batches
+from tools.cli import exits
 from trainer.record.report.targets import target_text
 
 RECIPE = """\
@@ -27,7 +28,7 @@ def config(tmp_path, image_folder):
 
 def preview(config, *arguments):
     output = config.parent / "batch.png"
-    arguments = ["--config", str(config), "--output", str(output), *arguments]
+    arguments = ["--config", str(config), "--output", str(output), "--force", *arguments]
     return preview_batches.main(arguments), output
 
 
@@ -66,6 +67,15 @@ def test_bad_input_gets_an_answer(config, capsys, arguments, message):
     assert code == 2
     assert not output.exists()
     assert message in capsys.readouterr().err
+
+
+def test_a_picture_is_replaced_only_with_force(config, capsys):
+    output = config.parent / "batch.png"
+    output.write_bytes(b"mine")
+    arguments = ["--config", str(config), "--output", str(output)]
+    assert preview_batches.main(arguments) == exits.OUTPUT
+    assert f"{output}: exists; name another --output, or add --force" in capsys.readouterr().err
+    assert output.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(

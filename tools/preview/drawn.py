@@ -21,6 +21,7 @@ from pipeline.formats.open import open_split
 from pipeline.loaders.build import build_loader
 from pipeline.loaders.draw_records import DrawnRun, Record
 from pipeline.storage.files import finish_part, part_path, write_atomically
+from tools.preview.dump_folder import DRAWS_NAME
 from tools.preview.picture import Preview
 from trainer.input_spec import input_spec, take_input
 from trainer.recipe import Recipe
@@ -72,7 +73,7 @@ def dump(
     folder.mkdir(parents=True, exist_ok=True)
     records = list(run.records(draws, epoch))
     lines = "".join(json.dumps(record) + "\n" for record in records)
-    write_atomically(folder / "draws.jsonl", lines.encode())
+    write_atomically(folder / DRAWS_NAME, lines.encode())
     if not pixels:
         return
     batches = loaded(run, draws, epoch, at_once=1)

@@ -40,7 +40,6 @@ def draw(preview: Preview, output: Path, *, count: int, title: str) -> None:
         axis.imshow(image.permute(1, 2, 0).numpy())
         axis.set_title(words, fontsize=6.5)
     figure.tight_layout()
-    output.parent.mkdir(parents=True, exist_ok=True)
     part = part_path(output)
     figure.savefig(part, dpi=120, format="png")
     finish_part(part)

@@ -18,6 +18,7 @@ from models.build import TimmModel
 from models.weights.description import words_for
 from pipeline.config import InputSpec
 from pipeline.errors import DataError, StorageError
+from pipeline.images.pixels import as_rgb
 from pipeline.loaders.pil_images import PIL_ERRORS
 from pipeline.loaders.reference_loader import evaluation_crop
 from pipeline.storage.remote import RemoteFolder
@@ -82,7 +83,7 @@ class _Reader:
     def __call__(self, place: str) -> Tensor | str:
         try:
             with Image.open(io.BytesIO(_read(place))) as image:
-                pixels = np.array(evaluation_crop(self.spec)(image.convert("RGB")))
+                pixels = np.array(evaluation_crop(self.spec)(as_rgb(image)))
         except (StorageError, *PIL_ERRORS) as error:
             return _reason(error, place)
         return (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - self.mean) / self.std

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.counter import mixed
 from pipeline.errors import UnusableImageError
 from pipeline.formats.scan import Scan
 from pipeline.formats.shard_folder import shard_name
@@ -72,8 +73,8 @@ class Conversion:
             OSError: if one cannot be read for lack of something else than the file.
         """
         plan, sizes = self.plan, self.scan.sizes
-        if self.writing.images.recode.quality:
-            sizes = np.full(len(sizes), self._mean_encoded_bytes())
+        if self.writing.images.recode.makes_jpegs:
+            sizes = self._encoded_sizes()
         return sum(self._shard_bytes(sizes[plan.entries(s)]) for s in range(plan.num_shards))
 
     def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
@@ -87,16 +88,23 @@ class Conversion:
 
     def some_job(self) -> ShardJob:
         """Return a job of images from all over the source, for an estimate."""
-        some = np.arange(0, len(self.scan), max(1, len(self.scan) // _ESTIMATED_FROM))
+        # Not every n-th: files that lie in pairs, such as a large one and a small one, are common.
+        turns = np.argsort(mixed(np.arange(len(self.scan), dtype=np.uint64)))
+        some = np.sort(turns[:_ESTIMATED_FROM])
         job = self.job(Plan(some, np.array([0, len(some)])), 0)
         return replace(job, config=replace(job.config, on_error="fail"))  # nothing is put aside
 
-    def _mean_encoded_bytes(self) -> int:
-        job, lengths = self.some_job(), []
+    def _encoded_sizes(self) -> NDArray[np.int64]:
+        """Estimate the size of each image: as others become that are resized, or by its own."""
+        job, before, after = self.some_job(), [], []
         for entry in entries(job):
             with suppress(UnusableImageError):
-                lengths.append(len(load(job, entry).data))
-        return int(np.mean(lengths)) if lengths else 0
+                after.append(len(load(job, entry).data))
+                before.append(entry.size)
+        sizes = self.scan.sizes
+        if not after or self.writing.images.recode.resize:
+            return np.full(len(sizes), int(np.mean(after)) if after else 0)
+        return (sizes * (sum(after) / sum(before))).astype(np.int64)
 
     def job(self, plan: Plan, shard: int) -> ShardJob:
         """Return what a worker needs to write `shard`."""

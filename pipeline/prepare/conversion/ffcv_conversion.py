@@ -16,6 +16,9 @@ from pipeline.prepare.writers.ffcv_library import ENCODER
 from pipeline.prepare.writers.ffcv_writer import EncodedEntry, encode_entry, write_ffcv
 from pipeline.prepare.writers.job import Progress, ShardJob, entries
 
+_ROW_BYTES, _ALLOCATION_BYTES = 21, 24
+"""What FFCV keeps of each sample: before the pages of images, and behind them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FfcvConversion(Conversion):
@@ -41,7 +44,12 @@ class FfcvConversion(Conversion):
         job = self.some_job()
         encoded = (encode_entry(job, self.beton, entry) for entry in entries(job))
         sizes = [len(found.image.data) for found in encoded if isinstance(found, EncodedEntry)]
-        return int(np.mean(sizes) * len(self.scan)) + 2 * MIN_PAGE_BYTES if sizes else 0
+        if not sizes:
+            return 0
+        count = len(self.scan)
+        tables, images = count * _ROW_BYTES, int(np.mean(sizes) * count)
+        pages = sum(-(-content // MIN_PAGE_BYTES) for content in (tables, images))
+        return pages * MIN_PAGE_BYTES + count * _ALLOCATION_BYTES
 
     def needed_bytes(self, plan: Plan, shards: Sequence[int]) -> int:
         """Return what the file takes on the disk."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -84,7 +85,8 @@ def _drain(
     # A job has the names of its images, so only a few are made ahead.
     pending: set[Future[Result]] = set()
     while True:
-        pending |= {pool.submit(task) for task in islice(tasks, 2 * workers - len(pending))}
+        with _interrupts_held():  # the first task starts the processes
+            pending |= {pool.submit(task) for task in islice(tasks, 2 * workers - len(pending))}
         if not pending:
             return
         done, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
@@ -96,9 +98,20 @@ def _drain(
             yield future.result()
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait a moment; processes that start meanwhile never get it, modules loaded or not.
+
+    It reaches every process of the terminal, and the parent tells workers when to stop.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _initialize(counts: "SynchronizedArray[int]", held: tuple[HeldFile, ...]) -> None:
-    # Ctrl-C reaches every process of the terminal; the parent tells workers when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _State.counts, _State.held = counts, held
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

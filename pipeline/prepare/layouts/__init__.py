@@ -1,6 +1,7 @@
 """Other people's data sets, listed: each layout yields a `Scan`.
 
-- `find`: what lies in a source folder. `scan_builder`: collects entries, makes the scan of them.
+- `find`: what lies in a source folder. `unknown`: what to say where it is no layout.
+- `scan_builder`: collects entries, makes the scan of them.
 - `imagenet_tars`, `kaggle`: ImageNet as its authors and as Kaggle give it.
 - `cifar`, `array_pickle`: CIFAR's archives, read without executing what is in a pickle.
 - `csv_list`: a list of paths and labels. `remote_folders`: class folders at a URL.

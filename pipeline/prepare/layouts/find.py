@@ -5,7 +5,7 @@ to find out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from pipeline.prepare.layouts.cifar import KINDS, scan_cifar
 from pipeline.prepare.layouts.converted import scan_ffcv, scan_remote_shards, scan_shards
 from pipeline.prepare.layouts.csv_list import is_list, list_classes, scan_list
 from pipeline.prepare.layouts.imagenet_tars import TRAIN_TAR, VAL_TAR, scan_train_tar, scan_val_tar
-from pipeline.prepare.layouts.kaggle import IMAGES, SOLUTION, scan_kaggle_train, scan_kaggle_val
+from pipeline.prepare.layouts.kaggle import IMAGES, scan_kaggle_train, scan_kaggle_val
 from pipeline.prepare.layouts.parquet import find_parquet, is_unlabelled, scan_parquet
 from pipeline.prepare.layouts.remote_folders import scan_remote_folders
+from pipeline.prepare.layouts.unknown import described
 from pipeline.prepare.layouts.webdataset import find_shards, scan_webdataset
 from pipeline.storage.remote import RemoteFolder
 
 SPLITS = ("train", "val")
-_LISTED_ENTRIES = 6
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,23 @@ class Layout:
         name: of the layout, for messages.
         splits: what lists each one that is there.
         beside: other folders that may be splits under another name.
+        folders: in which one a split's problems lie; those of other splits, in the source itself.
     """
 
     name: str
     splits: Mapping[str, Callable[[], Scan]]
     beside: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, split: str, where: str) -> str:
+        """Where a problem lies, relative to the source; the split comes first if it says nothing.
+
+        Args:
+            split: in which it was found; one that is held out of train lies there.
+            where: the problem's own location.
+        """
+        folder = self.folders.get(split, self.folders.get("train"))
+        return f"{split}: {where}" if folder is None else f"{folder}/{where}"
 
     def check(self, split: str) -> None:
         """See that `split` is there.
@@ -94,23 +106,7 @@ def find_layout(
     for find in finders:
         if layout := find(source, classes):
             return layout
-    raise DataError(f"{source}: {_what_is_there(source)}. {_WHAT_IS_KNOWN}")
-
-
-_WHAT_IS_KNOWN = (
-    "Known are: train/ and val/ with a folder for each class; Kaggle's ILSVRC/Data/CLS-LOC with"
-    f" {SOLUTION}; {TRAIN_TAR} and {VAL_TAR}; {' or '.join(KINDS)}; train.csv and val.csv that"
-    " begin with the line path,label; WebDataset shards, Hugging Face's train-*.parquet and"
-    " validation-*.parquet, or .beton files of train and val"
-)
-
-
-def _what_is_there(source: Path) -> str:
-    if source.is_file():
-        return "a file of no known kind"
-    names = sorted(path.name for path in source.iterdir())
-    more = f" and {len(names) - _LISTED_ENTRIES} more" if len(names) > _LISTED_ENTRIES else ""
-    return f"it holds {', '.join(names[:_LISTED_ENTRIES]) or 'nothing'}{more}"
+    raise DataError(f"{source}: {described(source)}")
 
 
 def _cifar(source: Path, classes: Sequence[str] | None) -> Layout | None:
@@ -226,6 +222,7 @@ def class_folder_layout(source: Path, folders: Mapping[str, str]) -> Layout | No
         f"{source}",
         {split: partial(scan, name) for split, name in there.items()},
         beside=tuple(name for name in beside if name not in there.values()),
+        folders=there,
     )
 
 
@@ -248,7 +245,9 @@ def find_remote_layout(remote: RemoteFolder) -> Layout:
             " its server does not list folders); other layouts are read from local folders only"
         )
     return Layout(
-        remote.url, {s: partial(scan_remote_folders, remote / s, remote / there[0]) for s in there}
+        remote.url,
+        {s: partial(scan_remote_folders, remote / s, remote / there[0]) for s in there},
+        folders={split: split for split in there},
     )
 
 

@@ -33,8 +33,11 @@ _SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "test
 _COUNTED = re.compile(r"(.*-)(\d+)-of-(\d+)\.parquet")
 _LOCATION = re.compile(r"(.*?\.parquet):group (\d+):row (\d+):", re.DOTALL)
 _UNLABELLED = -1
+_NULL = np.iinfo(np.int64).min
+"""Stands for a label that is null."""
 _LARGEST_BYTES = 2**31
 _LFS = b"version https://git-lfs"
+_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,11 @@ def find_parquet(source: Path, split: str) -> list[Path]:
     """The files of `split` in `source`, in its `data`, or in a folder of the split's name."""
     for name in _SPLIT_NAMES[split]:
         for folder in (source, source / "data"):
-            if found := [*folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}.parquet")]:
-                return sorted(found)
-        if found := sorted((source / name).glob("*.parquet")):
-            return found
+            found = [*folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}.parquet")]
+            if files := sorted(filter(Path.is_file, found)):
+                return files
+        if files := sorted(filter(Path.is_file, (source / name).glob("*.parquet"))):
+            return files
     return []
 
 
@@ -135,13 +139,12 @@ def scan_parquet(
     labels = np.concatenate([np.zeros(0, np.int64), *(group.labels for group in groups)])
     if len(labels) and labels.max() < 0:
         raise DataError(
-            f"{files[0]}: none of the {len(labels)} rows of this split has a class (the first has"
-            f" {labels[0]}); `--split train` leaves it out"
+            f"{files[0]}: column {columns[0].label}: none of the {len(labels)} rows of this split"
+            f" has a class (the first has {_said(labels[0])}); `--split train` leaves it out"
         )
     stamps = {str(file.relative_to(source)): file.stat().st_mtime_ns for file in files}
-    return _listed(
-        groups, names, ParquetReader(str(source), columns[0].image, tuple(stamps.items()))
-    )
+    reader = ParquetReader(str(source), columns[0].image, tuple(stamps.items()))
+    return _listed(groups, names, reader, columns[0].label)
 
 
 def _check_complete(files: Sequence[Path]) -> None:
@@ -164,11 +167,24 @@ def _told(path: Path, what: str = "") -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, MemoryError):
             raise
-        remedy = "download it again"
-        with path.open("rb") as file:
-            if file.read(len(_LFS)) == _LFS:
-                remedy = "it is a pointer of Git LFS: `git lfs pull` fetches the file"
-        raise DataError(f"{path}: {what}not readable as Parquet: {error}; {remedy}") from error
+        why, remedy = _why(path, str(error))
+        raise DataError(f"{path}: {what}not readable as Parquet: {why}; {remedy}") from error
+
+
+def _why(path: Path, error: str) -> tuple[str, str]:
+    """Why a file cannot be read, and what to do about it."""
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        return (
+            "its content is elsewhere",
+            "it is a pointer of Git LFS: `git lfs pull` fetches the file",
+        )
+    if not start.startswith(_MAGIC):
+        found = f"begins with {start[:8]!r}" if start else "is empty"
+        remedy = "download it again, or remove it if it is no part of the data set"
+        return f"it {found}, where {_MAGIC.decode()} is expected", remedy
+    return error.partition("\n")[0].rstrip("."), "download it again"
 
 
 def _columns(path: Path) -> Columns:
@@ -193,8 +209,13 @@ def _groups(path: Path, columns: Columns) -> Iterator[_Group]:
 
 
 def _labels(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    filled = pc.call_function("coalesce", [column.cast(pa.int64()), pa.scalar(_UNLABELLED)])
-    return filled.to_numpy()
+    if pa.types.is_uint64(column.type):  # whose largest fit no int64, and are no class either
+        column = pc.call_function("min_element_wise", [column, pa.scalar(MAX_CLASSES, pa.uint64())])
+    return pc.call_function("coalesce", [column.cast(pa.int64()), pa.scalar(_NULL)]).to_numpy()
+
+
+def _said(label: int) -> str:
+    return "null" if label == _NULL else str(label)
 
 
 def _name(path: bytes | None) -> bytes:
@@ -217,7 +238,12 @@ def _numbered(training: Sequence[Path], columns: Columns) -> tuple[str, ...]:
     plain = columns._replace(has_paths=False)
     tops = [g.labels.max(initial=-1) for file in training for g in _groups(file, plain)]
     top = max(map(int, tops), default=-1)
-    if not 0 <= top < MAX_CLASSES:
+    if top < 0:
+        raise DataError(
+            f"{training[0]}: column {columns.label}: no row has a class (null or below 0);"
+            " make_shards needs a data set with classes"
+        )
+    if top >= MAX_CLASSES:
         raise DataError(
             f"{training[0]}: its column {columns.label} goes up to {top}; expected class numbers"
             f" from 0 on, below {MAX_CLASSES:,}"
@@ -225,7 +251,9 @@ def _numbered(training: Sequence[Path], columns: Columns) -> tuple[str, ...]:
     return tuple(f"{number:0{len(str(top))}}" for number in range(top + 1))
 
 
-def _listed(groups: Sequence[_Group], classes: tuple[str, ...], reader: ParquetReader) -> Scan:
+def _listed(
+    groups: Sequence[_Group], classes: tuple[str, ...], reader: ParquetReader, column: str
+) -> Scan:
     builder, are_named = ScanBuilder(), _have_names(groups)
     for group in groups:
         file = str(group.file.relative_to(reader.root))
@@ -233,17 +261,20 @@ def _listed(groups: Sequence[_Group], classes: tuple[str, ...], reader: ParquetR
         for row, (label, name) in enumerate(zip(group.labels.tolist(), group.names, strict=True)):
             text = name.decode(errors="surrogateescape")
             location = f"{file}:group {group.number}:row {row}:{text}"
-            if label < 0:
-                builder.report("no label", location, f"its class is {label}: it has none")
-            elif label >= len(classes):
-                detail = f"class {label}, and there are {len(classes)}"
-                builder.report("unknown class", location, detail)
+            if not 0 <= label < len(classes):
+                kind = "no label" if label < 0 else "unknown class"
+                detail = f"column {column} has {_said(label)}, and the classes are {_span(classes)}"
+                builder.report(kind, location, detail)
             else:
                 serial = f"{group.file.stem}-{group.first_row + row:06d}."
                 key = sample_key(f"{classes[label]}/{text if are_named else serial}")
                 builder.add(key, location, label=label, size=group.size, stamp=stamp)
     scan = builder.scan(classes, reader)
     return replace(scan, blocks=_blocks(scan, reader), has_exact_sizes=False)
+
+
+def _span(classes: Sequence[str]) -> str:
+    return f"0 to {len(classes) - 1}" if len(classes) > 1 else "0 alone"
 
 
 def _have_names(groups: Sequence[_Group]) -> bool:

@@ -44,6 +44,8 @@ def find_columns(path: Path, schema: pa.Schema) -> Columns:
     label = _pick(
         [f.name for f in schema if pa.types.is_integer(f.type)], _LABEL_NAMES, kinds, "ClassLabel"
     )
+    if label not in _LABEL_NAMES and kinds.get(label or "") != "ClassLabel":
+        _refuse_text(path, schema)  # rather than take another column of numbers for the classes
     if image is None or label is None:
         kind = "images, a struct of bytes and path," if image is None else "class numbers"
         columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
@@ -57,6 +59,19 @@ def find_columns(path: Path, schema: pa.Schema) -> Columns:
         _has_paths(schema.field(image).type),
         _class_names(path, features.get(label, {})),
     )
+
+
+def _refuse_text(path: Path, schema: pa.Schema) -> None:
+    """Say of a column with the usual name of labels that they are no numbers."""
+    for name in _LABEL_NAMES:
+        if name in schema.names and pa.types.is_null(schema.field(name).type):
+            raise DataError(f"{path}: column {name}: every row has null; make_shards needs classes")
+        if name in schema.names:
+            raise DataError(
+                f"{path}: column {name}: its labels are {schema.field(name).type}, and class"
+                " numbers (an integer) are expected; with datasets,"
+                f" class_encode_column({name!r}) makes them, and names the classes"
+            )
 
 
 def _described(schema: pa.Schema) -> dict[str, Mapping[str, object]]:
