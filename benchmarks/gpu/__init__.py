@@ -7,8 +7,8 @@
 - `first_contact`: the quickstart. `end_to_end`: DynaMixer-S from JPEGs. `cifar`: CIFAR-10 in full.
 - `decode_parity`: pixels of all decoders. `stream_stress`: batches nobody waits for.
   `pipeline_speed`: batches a second.
-- `model_speed`, `model_runs`: models beside plain ones. `kernel_speed`: the fused kernels. `train_step`: a step
-  beside plain PyTorch. `engine_state`: ZeRO's stages, saved and restored.
+- `model_speed`, `model_runs`: models beside plain ones. `kernel_speed`: the fused kernels.
+  `train_step`: a step beside plain PyTorch. `engine_state`: ZeRO's stages, saved and restored.
 - `kernel_resources`: the Triton kernels compiled for a GPU that need not be there.
 - `table`: docs/gpu_speed.md. `measured_tables`: its tables.
 """

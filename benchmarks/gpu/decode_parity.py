@@ -1,11 +1,11 @@
-"""The same JPEGs through every decoder: pixels of DALI on the GPU and on the CPU, of ours and of PIL.
+"""The same JPEGs through every decoder: pixels of DALI on a GPU and on the CPU, ours, and PIL.
 
     python -m benchmarks.gpu.decode_parity --output OUT/decode_parity.json
 
 Photographs in every kind of JPEG that ImageNet has, through the loaders themselves, with the crops
 of training and of evaluation. Differences are of 8-bit values, from PIL. "DALI's own upsampling" is
-what the GPU does unless it is asked for the chroma of libjpeg and PIL. Of damaged files, whether and
-with which words each loader refuses them.
+what the GPU does unless it is asked for libjpeg's. Of damaged files, whether each loader refuses
+them, and with which words.
 
 On a CPU there is no column for the GPU, and there are fewer photographs.
 """
@@ -114,7 +114,7 @@ def cuts(pictures: dict[str, Picture], count: int) -> list[Picture]:
 
 @contextmanager
 def upsampling(*, fancy: bool) -> Iterator[None]:
-    """Let DALI's graphs that are built meanwhile upsample the chroma as they do, or as DALI does."""
+    """Let DALI's graphs that are built meanwhile upsample chroma as libjpeg, or as DALI does."""
     decode = dali_graph.fn.decoders.image_slice
 
     def decoded(*inputs: Any, **options: Any) -> Any:
@@ -214,9 +214,7 @@ def cases(arguments: argparse.Namespace) -> dict[str, Case]:
         for kind in KINDS
         for split in SPLITS
     }
-    damaged = {
-        kind: partial(refusals, pictures[0], kind, arguments.device) for kind in DAMAGED
-    }
+    damaged = {kind: partial(refusals, pictures[0], kind, arguments.device) for kind in DAMAGED}
     return {**sound, **damaged}
 
 

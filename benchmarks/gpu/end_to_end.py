@@ -1,4 +1,4 @@
-"""A real run of DynaMixer-S by its recipe, fed from JPEGs: images/s, and how much it waits for data.
+"""A real run of DynaMixer-S by its recipe, fed from JPEGs: images/s, and waiting for data.
 
     python -m benchmarks.gpu.end_to_end --output OUT/end_to_end.json --data FOLDER
 

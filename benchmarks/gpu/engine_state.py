@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu.engine_state --output OUT/engine_state.json
 
-The worker of the test suite, on the device: six steps undisturbed; three, the state gathered and put
-into a new engine, three more; then the state moved to the other stages. Kept are the losses and
+The worker of the test suite, on the device: six steps undisturbed; three, the state gathered and
+put into a new engine, three more; then the state moved to the other stages. Kept are the losses and
 norms of all of them, and whether they are equal.
 
 On a CPU it is stage 0 in fp32.

@@ -1,4 +1,4 @@
-"""The fused Triton kernels beside plain PyTorch, eager and compiled: milliseconds and bytes a second.
+"""The fused Triton kernels beside plain PyTorch, eager and compiled: time and bytes a second.
 
     python -m benchmarks.gpu.kernel_speed --output OUT/kernel_speed.json
 
@@ -13,6 +13,7 @@ On a CPU the kernels run in Triton's interpreter at tiny sizes, and "compiled" i
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -58,6 +59,10 @@ SHAPES: dict[str, Mixing | Convolution] = {
     "depthwise 7x1 C768": Convolution((7, 1), 32, 768, 128),
 }
 VARIANTS = ("plain", "compiled", "kernel")
+_ON_CPU = (
+    *("mixing C192 L32", "depthwise 5x5 C256", "depthwise 1x7 C768", "depthwise 7x1 C768"),
+)
+"""The interpreter is slow, and larger filters are the same kernel."""
 
 
 class _Given(MixingOp):
@@ -113,7 +118,7 @@ def measure(shape: Mixing | Convolution, device: torch.device) -> Result:
     }
     forwards = {name: partial(_forward, f, inputs) for name, f in functions.items()}
     steps = {name: partial(_step, f, inputs, grads) for name, f in functions.items()}
-    rounds, repeats = (7, 10) if on_gpu else (2, 1)
+    rounds, repeats = (7, 10) if on_gpu else (1, 1)
     return {
         "shape": shape._asdict(),
         "dtype": str(dtype).removeprefix("torch."),
@@ -167,12 +172,12 @@ def interleaved_ms(
 ) -> dict[str, float]:
     """Return the median milliseconds of each of `work` over rounds, in which all take turns."""
     found: dict[str, list[float]] = {name: [] for name in work}
-    order = list(work)
-    for _ in range(1 + rounds):  # the first warms up
+    order, warm_up = list(work), device.type == "cuda"
+    for _ in range(warm_up + rounds):
         for name in order:
             found[name].append(_ms(work[name], device, repeats))
         order = order[1:] + order[:1]
-    return {name: statistics.median(values[1:]) for name, values in found.items()}
+    return {name: statistics.median(values[warm_up:]) for name, values in found.items()}
 
 
 def _ms(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -194,16 +199,23 @@ def cases(arguments: argparse.Namespace) -> dict[str, Case]:
     """Return a case a shape."""
     shapes = SHAPES
     if arguments.device.type == "cpu":
-        os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported, at the first use
-        shapes = {name: _tiny(shape) for name, shape in SHAPES.items()}
+        _interpret()
+        shapes = {name: _tiny(SHAPES[name]) for name in _ON_CPU}
     return {name: partial(measure, shape, arguments.device) for name, shape in shapes.items()}
+
+
+def _interpret() -> None:
+    """Begin anew with Triton's interpreter, which is chosen where Triton is imported."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        os.environ["TRITON_INTERPRET"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _tiny(shape: Mixing | Convolution) -> Mixing | Convolution:
     """The same with few numbers, for Triton's interpreter."""
     if isinstance(shape, Mixing):
-        return Mixing(length=4, segments=2, channels=8, batch=1)
-    return shape._replace(side=3, channels=4, batch=1)
+        return Mixing(length=3, segments=2, channels=8, batch=1)
+    return shape._replace(side=2, channels=4, batch=1)
 
 
 if __name__ == "__main__":

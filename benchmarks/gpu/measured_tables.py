@@ -173,7 +173,11 @@ def streams(report: Report) -> str:
     """Return how many batches came with other pixels or labels."""
 
     def cells(found: Result) -> list[str]:
-        return [str(found["batches"]), str(found["images_per_batch"]), str(len(found["mismatches"]))]
+        return [
+            str(found["batches"]),
+            str(found["images_per_batch"]),
+            str(len(found["mismatches"])),
+        ]
 
     heads = ("batches", "images each", "mismatches")
     return _table("batches", heads, _rows(report, stream_stress.LOADERS, cells, len(heads)))

@@ -42,7 +42,7 @@ _WARM_UP = 8
 
 
 class Setting(NamedTuple):
-    """Who decodes, on how many threads, batches of what size, the engine's share, and the policy."""
+    """Who decodes, on how many threads; the size of batches; the engine's share; the policy."""
 
     decode: Literal["gpu", "cpu"] = "gpu"
     threads: int = 16

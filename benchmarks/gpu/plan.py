@@ -1,4 +1,4 @@
-"""What is measured on a GPU, in the order of worth: time on one is short, and may end at any moment.
+"""What is measured on a GPU, in the order of worth: its time is short, and may end any moment.
 
 First whether it runs and is right, then what decides most: the kernels, the model we are about, the
 step, the pipeline, both together; then the other families, and what takes long.

@@ -3,8 +3,8 @@
     sh benchmarks/gpu/all.sh OUT [--cpu] [--minutes M] [--data FOLDER] [--only PART ...]
 
 OUT gets a JSON of raw results for each experiment, what it said in a .log, and progress.json. The
-same command goes on: what is done is left out, and what failed or took too long is tried again, after
-what has not been tried. Nothing that was measured is lost, however this ends.
+same command goes on: what is done is left out, and what failed or took too long is tried again,
+after what has not been tried. Nothing that was measured is lost, however this ends.
 
 Exit codes: 0 when all is done, 75 when something is left and the same command goes on, 1 when
 nothing is left but what failed.

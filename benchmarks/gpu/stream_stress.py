@@ -1,12 +1,12 @@
-"""Do batches arrive whole when nobody waits for them? Checksums on a busy device against quiet ones.
+"""Do batches arrive whole when nobody waits for them? Checksums on a busy and a quiet device.
 
     python -m benchmarks.gpu.stream_stress --output OUT/stream_stress.json
 
 The same epoch twice: once the device is waited for before and after each batch; once the checksums
-are enqueued behind long work on the same stream, beside other work on a second one, and nobody waits
-before the end. A loader that hands over a buffer too early, or writes into one that is still in use,
-gives other checksums. Pixels and labels; decoded on the GPU, with RandAugment there, and by the
-host's threads.
+are enqueued behind long work on the same stream, beside other work on a second one, and nobody
+waits before the end. A loader that hands over a buffer too early, or writes into one that is still
+in use, gives other checksums. Pixels and labels; decoded on the GPU, with RandAugment there, and by
+the host's threads.
 
 On a CPU both passes are alike.
 """
@@ -101,7 +101,9 @@ def _wait(device: torch.device) -> None:
 
 def mismatches(one: list[list[int]], other: list[list[int]]) -> list[int]:
     """Return the numbers of the batches whose checksums differ."""
-    return [number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
+    return [
+        number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]
+    ]
 
 
 def measure(arguments: argparse.Namespace, name: str) -> Result:

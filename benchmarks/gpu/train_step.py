@@ -61,7 +61,6 @@ DEEPSPEED_SETTINGS: dict[str, dict[str, object]] = {
 """What we turn off, turned on again."""
 _WAITS = ("cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize")
 _STEP = "one step"
-_PROFILED = 3
 _ROWS = 15
 
 
@@ -144,19 +143,20 @@ def timed(
 def profiled(step: Step, device: torch.device) -> Result:
     """Return waits of the host a step, and the operations that take the most time."""
     on_gpu = device.type == "cuda"
+    count = 3 if on_gpu else 1
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiler:
-        for _ in range(_PROFILED):
+        for _ in range(count):
             with record_function(_STEP):
                 step()
         _wait(device)
-    averages = profiler.key_averages()
+    averages = [row for row in profiler.key_averages() if row.key != _STEP]
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     rows = sorted(averages, key=lambda row: getattr(row, key), reverse=True)[:_ROWS]
     return {
-        "waits_per_step": waits(list(profiler.events() or ())) / _PROFILED,
+        "waits_per_step": waits(list(profiler.events() or ())) / count,
         "operations": [
-            {"name": row.key, "calls": row.count / _PROFILED, "us": getattr(row, key) / _PROFILED}
+            {"name": row.key, "calls": row.count / count, "us": getattr(row, key) / count}
             for row in rows
         ],
     }

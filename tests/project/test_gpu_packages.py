@@ -1,4 +1,4 @@
-"""Packages for a machine without a network: packed from wheels, verified, unpacked, imported there."""
+"""Packages for a machine without a network: packed from wheels, verified, unpacked, imported."""
 
 import json
 import os

@@ -70,9 +70,7 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _measure(
-    arguments: argparse.Namespace, cases: Callable[[argparse.Namespace], Cases]
-) -> int:
+def _measure(arguments: argparse.Namespace, cases: Callable[[argparse.Namespace], Cases]) -> int:
     arguments.device = torch.device(arguments.device)
     if arguments.device.type == "cuda" and not torch.cuda.is_available():
         raise DataError("--device cuda: torch sees no GPU here; --device cpu tries a script out")

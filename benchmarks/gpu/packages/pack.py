@@ -1,13 +1,14 @@
-"""Pack wheels for a machine with a GPU and without a network, in parts that can be carried.
+r"""Pack wheels for a machine with a GPU and without a network, in parts that can be carried.
 
-    python -m pip download --no-deps --python-version 3.12 --platform manylinux_2_28_x86_64 \\
+    python -m pip download --no-deps --python-version 3.12 --platform manylinux_2_28_x86_64 \
         --only-binary :all: --dest WHEELS nvidia-dali-cuda130==2.4.0 ...
     python -m benchmarks.gpu.packages.pack WHEELS --output PACKAGES --python 312 --arch 90
     sh benchmarks/gpu/all.sh OUT --packages PACKAGES        # there
 
-Left out: extension modules for other Pythons, headers and tests, and in DALI's libraries the code for
-other GPUs; wheels that DALI only names (nvcomp, nvjpeg2k, nvtiff, nvtx, libcst) need not be there to
-decode JPEGs. docs/gpu_speed.md lists what the project needs. This is for carrying, not for publishing.
+Left out: extension modules for other Pythons, headers and tests, and in DALI's libraries the code
+for other GPUs; wheels that DALI only names (nvcomp, nvjpeg2k, nvtiff, nvtx, libcst) need not be
+there to decode JPEGs. docs/gpu_speed.md lists what the project needs. This is for carrying, not for
+publishing.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Take GPU code for other kinds of GPUs out of a library.
 
-CUDA's compiler puts code for every kind of GPU into sections of the ELF file: containers of entries,
-each a header and machine code for one architecture, or PTX. Entries that are not wanted become
-zeros; headers, sizes and places stay, and an archive makes nothing of zeros.
+CUDA's compiler puts code for every kind of GPU into sections of the ELF file: containers of
+entries, each a header and machine code for one architecture, or PTX. Entries that are not wanted
+become zeros; headers, sizes and places stay, and an archive makes nothing of zeros.
 """
 
 import struct

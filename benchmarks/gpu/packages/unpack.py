@@ -50,7 +50,9 @@ def unpack(packages: Path, site: Path) -> None:
     _check(packages, parts)
     for old in site.iterdir():  # of other packages, or of an unpacking that was cut off
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-    with tarfile.open(fileobj=_Joined([packages / part["name"] for part in parts]), mode="r|xz") as t:
+    with tarfile.open(
+        fileobj=_Joined([packages / part["name"] for part in parts]), mode="r|xz"
+    ) as t:
         t.extractall(site, filter="data")
     done.write_bytes(manifest)  # last: without it, all is unpacked again
     print(f"unpacked {len(parts)} parts into {site}")
