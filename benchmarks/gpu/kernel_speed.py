@@ -59,9 +59,7 @@ SHAPES: dict[str, Mixing | Convolution] = {
     "depthwise 7x1 C768": Convolution((7, 1), 32, 768, 128),
 }
 VARIANTS = ("plain", "compiled", "kernel")
-_ON_CPU = (
-    *("mixing C192 L32", "depthwise 5x5 C256", "depthwise 1x7 C768", "depthwise 7x1 C768"),
-)
+_ON_CPU = (*("mixing C192 L32", "depthwise 5x5 C256", "depthwise 1x7 C768", "depthwise 7x1 C768"),)
 """The interpreter is slow, and larger filters are the same kernel."""
 
 

@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[2]
 MINUTES = 25
 _GRACE_S = 20
 """For a process that is told to stop: what it has is written already."""
+_PATIENCE_S = 60
+"""For what a killed command has started, and which may still be ending."""
 _LEAST_S = 20
 """Less time than this starts nothing new."""
 DONE, FAILED, CUT_OFF = "done", "failed", "cut off"
@@ -64,7 +66,7 @@ def run_all(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     refusal = f"{output}: another process is measuring into it; wait for it, or name another folder"
-    with locked(output / ".lock", refusal):
+    with locked(output / ".lock", refusal, patience_s=_PATIENCE_S):
         progress = Progress(output / "progress.json")
         for part in progress.left(wanted(arguments)):
             seconds = min(part.limit_s, deadline - time.monotonic()) - _GRACE_S

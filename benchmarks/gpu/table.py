@@ -31,7 +31,7 @@ MEASURED: dict[str, tuple[str, Callable[[Report], str]]] = {
     "models": ("model_speed", measured_tables.models),
     "training step": ("train_step", measured_tables.training_step),
     "pipeline": ("pipeline_speed", measured_tables.pipeline),
-    "end to end": ("end_to_end", measured_tables.end_to_end_runs),
+    "real runs": ("end_to_end", measured_tables.end_to_end_runs),
     "decoders": ("decode_parity", measured_tables.decoders_agree),
     "damaged files": ("decode_parity", measured_tables.damaged_files),
     "streams": ("stream_stress", measured_tables.streams),

@@ -141,7 +141,7 @@ def test_two_do_not_measure_into_one_folder(tmp_path, monkeypatch, capsys):
         text=True,
     )
     assert holder.stdout.readline() == "held\n"
-    monkeypatch.setattr("pipeline.storage.locks.PATIENCE_S", 0.1)
+    monkeypatch.setattr(run_all, "_PATIENCE_S", 0)
     assert run_all.main([str(tmp_path), "--cpu"]) == 73
     assert "another process is measuring into it" in capsys.readouterr().err
     holder.send_signal(signal.SIGKILL)

@@ -1,8 +1,9 @@
 """Take GPU code for other kinds of GPUs out of a library.
 
 CUDA's compiler puts code for every kind of GPU into sections of the ELF file: containers of
-entries, each a header and machine code for one architecture, or PTX. Entries that are not wanted
-become zeros; headers, sizes and places stay, and an archive makes nothing of zeros.
+entries, each a header and machine code for one architecture, or PTX. What is wanted moves to the
+front of its container, which is made that much smaller, as if it had been compiled for that alone;
+zeros follow, of which an archive makes nothing. Nothing else in the file moves.
 """
 
 import struct
@@ -21,7 +22,7 @@ _ALIGNMENT = 8
 
 
 class Entry(NamedTuple):
-    """Code for one architecture: where it lies in the file."""
+    """Code for one architecture: where its header begins and where it ends in the file."""
 
     is_machine_code: bool
     architecture: int
@@ -30,21 +31,26 @@ class Entry(NamedTuple):
 
 
 def keep_architecture(library: bytearray, architecture: int) -> int:
-    """Blank GPU code of all others than `architecture`; return how many bytes.
+    """Take out GPU code of all others than `architecture`; return how many bytes.
 
     Containers without machine code for it are left as they are: the driver may have another use for
     them. So are files that are no ELF.
     """
-    blanked = 0
+    taken = 0
     for start, end in _fat_sections(library):
-        for container in _containers(library, start, end):
-            entries = list(_entries(library, *container))
-            wanted = [e.is_machine_code and e.architecture == architecture for e in entries]
-            for entry, keep in zip(entries, wanted, strict=True):
-                if any(wanted) and not keep:
-                    library[entry.start : entry.end] = bytes(entry.end - entry.start)
-                    blanked += entry.end - entry.start
-    return blanked
+        for header, entries, stop in list(_containers(library, start, end)):
+            kept = b"".join(
+                library[entry.start : entry.end]
+                for entry in _entries(library, entries, stop)
+                if entry.is_machine_code and entry.architecture == architecture
+            )
+            if not kept:
+                continue
+            magic, version, size, _ = _CONTAINER.unpack_from(library, header)
+            _CONTAINER.pack_into(library, header, magic, version, size, len(kept))
+            library[entries:stop] = kept.ljust(stop - entries, b"\0")
+            taken += stop - entries - len(kept)
+    return taken
 
 
 def _fat_sections(library: bytearray) -> Iterator[tuple[int, int]]:
@@ -63,15 +69,15 @@ def _fat_sections(library: bytearray) -> Iterator[tuple[int, int]]:
             yield offset, offset + length
 
 
-def _containers(library: bytearray, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where the entries of each container begin and end."""
+def _containers(library: bytearray, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield where each container, and where its entries begin and end."""
     at = start
     while at + _CONTAINER.size <= end:
         magic, _, header, length = _CONTAINER.unpack_from(library, at)
         if magic != _MAGIC:  # what fills up to the next one
             at += _ALIGNMENT
             continue
-        yield at + header, at + header + length
+        yield at, at + header, at + header + length
         at += header + length
 
 
@@ -79,6 +85,5 @@ def _entries(library: bytearray, start: int, end: int) -> Iterator[Entry]:
     at = start
     while at + _ENTRY.size <= end:
         kind, _, header, length, architecture = _ENTRY.unpack_from(library, at)
-        code = at + header
-        yield Entry(kind == _MACHINE_CODE, architecture, code, code + length)
-        at = code + length
+        yield Entry(kind == _MACHINE_CODE, architecture, at, at + header + length)
+        at += header + length

@@ -14,6 +14,7 @@ import shutil
 import stat
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 MANIFEST = "packages.json"
@@ -50,10 +51,9 @@ def unpack(packages: Path, site: Path) -> None:
     _check(packages, parts)
     for old in site.iterdir():  # of other packages, or of an unpacking that was cut off
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-    with tarfile.open(
-        fileobj=_Joined([packages / part["name"] for part in parts]), mode="r|xz"
-    ) as t:
-        t.extractall(site, filter="data")
+    paths = [packages / part["name"] for part in parts]
+    with closing(_Joined(paths)) as joined, tarfile.open(fileobj=joined, mode="r|xz") as archive:
+        archive.extractall(site, filter="data")
     done.write_bytes(manifest)  # last: without it, all is unpacked again
     print(f"unpacked {len(parts)} parts into {site}")
 
@@ -103,6 +103,10 @@ class _Joined:
                 return b""
             self._file = following.open("rb")
         return data
+
+    def close(self) -> None:
+        """Close the part that is being read."""
+        self._file.close()
 
 
 if __name__ == "__main__":
