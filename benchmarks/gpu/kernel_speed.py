@@ -98,6 +98,7 @@ def measure(shape: Mixing | Convolution, device: torch.device) -> Result:
     on_gpu = device.type == "cuda"
     torch.manual_seed(0)
     torch.compiler.reset()
+    torch.backends.cudnn.allow_tf32 = False  # what all are held to is float32
     if isinstance(shape, Mixing):
         plain, fused, inputs = plain_mixing(shape), mix_axes, _mixing_inputs(shape)
     else:

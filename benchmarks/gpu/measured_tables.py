@@ -62,28 +62,29 @@ def fused_kernels(report: Report) -> str:
 
 
 def models(report: Report) -> str:
-    """Return images/s of each variant in both modes, and the best ratio to the plain one."""
-    modes = ("inference", "training")
+    """Return images/s of each variant, and how many times as fast as plain the best of ours is."""
 
     def cells(found: Result) -> list[str]:
-        results = {result["mode"]: result for result in found["report"]["results"]}
-        texts = [str(found["batch"])]
-        for mode in modes:
-            texts += _speeds(results[mode]) if mode in results else [NOTHING] * 4
-        return texts
+        (result,) = found["report"]["results"]
+        seconds, limits = result["seconds_per_step"], result["device_limits"]
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        compiled = [medians[name] for name in ("whole", "blocks") if name in medians]
+        best = min((name for name in medians if name != "plain"), key=medians.__getitem__)
+        rates = [found["batch"] / s for s in (medians["plain"], medians["ours"], min(compiled))]
+        shares = [_NONE, _NONE]
+        if limits:
+            flops = limits["flops_per_step"] / limits["matmul_flops_per_s"]
+            shares = [f"{100 * s / medians[best]:.0f}" for s in (flops, limits["least_s_per_step"])]
+        return [
+            str(found["batch"]),
+            *(f"{rate:,.0f}" for rate in rates),
+            f"{median_ratio(seconds['plain'], seconds[best]):.2f}",
+            *shares,
+        ]
 
-    variants = ("plain", "ours", "compiled", "gain")
-    heads = ("batch", *(f"{mode}: {variant}" for mode in modes for variant in variants))
-    return _table("model", heads, _rows(report, model_runs.RUNS, cells, len(heads)))
-
-
-def _speeds(result: Result) -> list[str]:
-    """Return images/s plain, ours, and compiled (the faster way), and how much faster that is."""
-    seconds = result["seconds_per_step"]
-    rate = {name: result["batch_size"] / statistics.median(s) for name, s in seconds.items()}
-    compiled = max(("whole", "blocks"), key=lambda name: rate[name])
-    gain = max(median_ratio(seconds["plain"], seconds[name]) for name in ("ours", compiled))
-    return [*(f"{rate[name]:,.0f}" for name in ("plain", "ours", compiled)), f"{gain:.2f}"]
+    rates = ("plain", "ours", "compiled")
+    heads = ("batch", *rates, "gain", "MFU [%]", "of the roofline [%]")
+    return _table("images/s", heads, _rows(report, model_runs.RUNS, cells, len(heads)))
 
 
 def training_step(report: Report) -> str:

@@ -3,46 +3,69 @@
 Split convolutions and k = 9 also with contiguous layout: channels-last is not faster for all.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Mode = Literal["training", "inference"]
 
 
 class Run(NamedTuple):
-    """A model, images of a batch, what `bench_model` is told, and whether kernels are used."""
+    """A model in one mode, images of a batch, `bench_model`'s options, whether kernels are used."""
 
     model: str
+    mode: Mode
     batch: int = 256
     options: tuple[str, ...] = ()
     kernels: bool = False
 
 
-_AUTOCAST = ("--autocast",)
+_AUTOCAST = ("--autocast", "bfloat16")
+_BLOCKS = ("--compiled", "blocks")
+"""Compiling whole models takes minutes; of one it shows whether it is worth them."""
 FIRST = {
-    "dynamixer_s, bf16": Run("dynamixer_s"),
-    "dynamixer_s, autocast": Run("dynamixer_s", options=_AUTOCAST),
-    "dynamixer_s, autocast, kernels": Run("dynamixer_s", options=_AUTOCAST, kernels=True),
+    "dynamixer_s, autocast, training": Run("dynamixer_s", "training", options=_AUTOCAST),
+    "dynamixer_s, bf16, inference": Run("dynamixer_s", "inference"),
+    "dynamixer_s, autocast, kernels, training": Run(
+        "dynamixer_s", "training", options=(*_AUTOCAST, *_BLOCKS), kernels=True
+    ),
+    "dynamixer_s, bf16, kernels, inference": Run(
+        "dynamixer_s", "inference", options=_BLOCKS, kernels=True
+    ),
+    "dynamixer_s, bf16, training": Run("dynamixer_s", "training", options=_BLOCKS),
 }
+
+
+def _both(
+    model: str, batch: int, *, contiguous: bool = False, kernels: bool = False
+) -> dict[str, Run]:
+    """A model as it trains, under autocast, and as it is used, in bf16."""
+    layout = ("--contiguous",) if contiguous else ()
+    extra = (", contiguous" if contiguous else "") + (", kernels" if kernels else "")
+    train = Run(model, "training", batch, (*_AUTOCAST, *_BLOCKS, *layout), kernels)
+    infer = Run(model, "inference", batch, (*_BLOCKS, *layout), kernels)
+    return {
+        f"{model}, autocast{extra}, training": train,
+        f"{model}, bf16{extra}, inference": infer,
+    }
+
+
 FAMILIES = {
-    "vip_s7, autocast": Run("vip_s7", options=_AUTOCAST),
-    "amixer_t, autocast": Run("amixer_t", options=_AUTOCAST),
-    "splitmixer_768_32, autocast": Run("splitmixer_768_32", 128, _AUTOCAST),
-    "splitmixer_768_32, autocast, contiguous": Run(
-        "splitmixer_768_32", 128, (*_AUTOCAST, "--contiguous")
-    ),
-    "splitmixer_768_32, autocast, kernels": Run("splitmixer_768_32", 128, _AUTOCAST, kernels=True),
-    "splitmixer_1024_20_ks9_p14, autocast": Run("splitmixer_1024_20_ks9_p14", 128, _AUTOCAST),
-    "splitmixer_1024_20_ks9_p14, autocast, contiguous": Run(
-        "splitmixer_1024_20_ks9_p14", 128, (*_AUTOCAST, "--contiguous")
-    ),
-    "convmixer_256_8, autocast": Run("convmixer_256_8", 512, _AUTOCAST),
-    "convmixer_256_8, autocast, kernels": Run("convmixer_256_8", 512, _AUTOCAST, kernels=True),
-    "vip_s7, bf16": Run("vip_s7"),
-    "amixer_t, bf16": Run("amixer_t"),
+    **_both("vip_s7", 256),
+    **_both("amixer_t", 256),
+    **_both("splitmixer_768_32", 128),
+    **_both("splitmixer_768_32", 128, contiguous=True),
+    **_both("splitmixer_768_32", 128, kernels=True),
+    **_both("splitmixer_1024_20_ks9_p14", 128),
+    **_both("splitmixer_1024_20_ks9_p14", 128, contiguous=True),
+    **_both("convmixer_256_8", 512),
+    **_both("convmixer_256_8", 512, kernels=True),
 }
 LARGE = {
-    f"{model}, autocast": Run(model, batch, _AUTOCAST)
-    for model, batch in (
-        *(("dynamixer_m", 128), ("dynamixer_l", 64), ("vip_m7", 128), ("vip_l7", 64)),
-        *(("amixer_s", 128), ("amixer_b", 64), ("amixer_deit_s", 256)),
-    )
+    **_both("dynamixer_l", 64),
+    **_both("dynamixer_m", 128),
+    **_both("vip_l7", 64),
+    **_both("vip_m7", 128),
+    **_both("amixer_b", 64),
+    **_both("amixer_s", 128),
+    **_both("amixer_deit_s", 256),
 }
 RUNS = {**FIRST, **FAMILIES, **LARGE}

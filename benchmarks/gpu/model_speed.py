@@ -1,6 +1,6 @@
 """Models beside the plain transcriptions of their papers, as `bench_model` times them.
 
-    python -m benchmarks.gpu.model_speed --output OUT/model_speed.json --only "dynamixer_s, bf16"
+    python -m benchmarks.gpu.model_speed --output OUT.json --only "vip_s7, bf16, inference"
 
 "bf16" has all weights in bf16, which is the least that can be moved; "autocast" is what a recipe
 trains; "contiguous" is not channels-last, and "kernels" has the fused kernels on. A case is one
@@ -20,7 +20,7 @@ from benchmarks.gpu.frame.launched import launched
 from benchmarks.gpu.model_runs import RUNS, Run
 
 _ROUNDS = ("--rounds", "3", "--steps", "5")
-_ON_CPU = {"dynamixer_nano, fp32": Run("dynamixer_nano", 2, ("--modes", "inference"))}
+_ON_CPU = {"dynamixer_nano, fp32, inference": Run("dynamixer_nano", "inference", 2)}
 
 
 def measure(arguments: argparse.Namespace, run: Run) -> Result:
@@ -30,8 +30,9 @@ def measure(arguments: argparse.Namespace, run: Run) -> Result:
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch, "raw.json")
         launched(
-            *("-m", "benchmarks.bench_model", run.model, "--device", arguments.device.type),
-            *("--batch-size", str(run.batch), *rounds, *run.options, "--output", str(raw)),
+            *("-m", "benchmarks.bench_model", run.model, "--modes", run.mode),
+            *("--device", arguments.device.type, "--batch-size", str(run.batch)),
+            *(*rounds, *run.options, "--output", str(raw)),
             environment={"MILLSTREAM_KERNELS": str(int(run.kernels))},
         )
         return {**run._asdict(), "report": json.loads(raw.read_text("utf-8"))}

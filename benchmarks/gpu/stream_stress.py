@@ -120,10 +120,10 @@ def measure(arguments: argparse.Namespace, name: str) -> Result:
 
 
 def _loader(folder: Path, name: str, size: int, device: torch.device) -> Loader:
-    data, augment = LOADERS[name]
+    (data, augment), source = LOADERS[name], open_source(folder)
     try:
         return build_loader(
-            open_source(folder),
+            source,
             data=data,
             augment=augment,
             spec=SPEC,

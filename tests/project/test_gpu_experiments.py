@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.gpu import decode_parity, pipeline_speed, stream_stress, table, train_step
+import models
+from benchmarks import bench_model
+from benchmarks.gpu import (
+    decode_parity,
+    model_runs,
+    pipeline_speed,
+    stream_stress,
+    table,
+    train_step,
+)
 from benchmarks.gpu.frame import experiment
 from benchmarks.gpu.frame.experiment import UnavailableError
 from benchmarks.gpu.measured_tables import NOTHING
@@ -20,30 +29,36 @@ ROOT = Path(__file__).parents[2]
 CPU = ("--device", "cpu", "--output")
 
 
-def run(module: str, folder: Path) -> dict:
-    """Run an experiment in a process of its own; return its cases."""
-    output = folder / f"{module}.json"
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.gpu.{module}", *CPU, str(output)],
+def start(module: str, folder: Path) -> "subprocess.Popen[str]":
+    """Start an experiment in a process of its own."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", f"benchmarks.gpu.{module}"),
+            *(*CPU, str(folder / f"{module}.json")),
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(output.read_text("utf-8"))["cases"]
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The raw results of all experiments that take seconds."""
     folder = tmp_path_factory.mktemp("results")
+    others = [start(module, folder) for module in ("kernel_speed", "train_step")]
     for module in (decode_parity, stream_stress, pipeline_speed):
         output = folder / f"{module.__name__.rpartition('.')[2]}.json"
         assert experiment.main(module.__doc__, module.cases, [*CPU, str(output)]) == 0
-    for module in ("kernel_speed", "train_step"):
-        run(module, folder)
+    for process in others:
+        end(process)
     return folder
 
 
@@ -144,11 +159,21 @@ def test_results_of_others_do_not_come_into_the_page(results, capsys):
     "module", ["first_contact", "end_to_end", "engine_state", "model_speed", "cifar"]
 )
 def test_experiments_that_start_programs_run_too(module, tmp_path):
-    (case,) = run(module, tmp_path).values()
+    end(start(module, tmp_path))
+    (case,) = json.loads((tmp_path / f"{module}.json").read_text("utf-8"))["cases"].values()
     page = tmp_path / "gpu_speed.md"
     assert table.main(["--results", str(tmp_path), "--page", str(page)]) == 0
     assert f"{module}: a CPU" in page.read_text("utf-8")
     assert case["took_s"] > 0
+
+
+def test_bench_model_takes_what_it_is_told():
+    parser = bench_model._parser()
+    if "--autocast {" not in parser.format_help():
+        pytest.skip("bench_model has no --autocast yet")
+    for run in model_runs.RUNS.values():
+        found = parser.parse_args([run.model, "--modes", run.mode, *run.options])
+        assert set(found.names) <= set(models.names())
 
 
 class Counted:
