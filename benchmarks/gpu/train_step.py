@@ -31,8 +31,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from benchmarks.engine.memory_run import Case, Step, our_step, plain_step
 from benchmarks.gpu.frame import experiment
 from benchmarks.gpu.frame.experiment import Result
-from trainer import engine
-from trainer.engine import init_process_group
+from trainer.engine import engine
+from trainer.engine.process_group import init_process_group
 from trainer.process.world import bootstrap
 
 WHOLE = Case(model="dynamixer_s", size=224, per_rank=256, dtype="bf16")
