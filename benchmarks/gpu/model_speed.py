@@ -20,7 +20,11 @@ from benchmarks.gpu.frame.launched import launched
 from benchmarks.gpu.model_runs import RUNS, Run
 
 _ROUNDS = ("--rounds", "3", "--steps", "5")
-_ON_CPU = {"dynamixer_nano, fp32, inference": Run("dynamixer_nano", "inference", 2)}
+_ON_CPU = {
+    "dynamixer_nano, fp32, inference": Run(
+        "dynamixer_nano", "inference", 2, ("--compiled", "blocks")
+    )
+}
 
 
 def measure(arguments: argparse.Namespace, run: Run) -> Result:
