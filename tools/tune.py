@@ -15,6 +15,8 @@ Values of a recipe that change the cost of a step count: precision.dtype (bf16 o
 CPU unless told otherwise), model.img_size, model.args and the like.
 """
 
+import pipeline.quiet_interrupt  # noqa: F401 (before all that takes long)
+
 import argparse
 import json
 import os

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import models  # noqa: F401  # registers the families
+from models.build import compile_in_place
 from pipeline.augment.batches import BatchTransform
 from pipeline.augment.config import AugmentConfig
 from pipeline.batch import Batch, Loader
@@ -36,8 +37,15 @@ from trainer.optimization.schedule import ScheduleConfig
 from trainer.process.signals import StopAgreement, StopSignal
 from trainer.process.speed import Utilization
 from trainer.process.watchdog import Watchdog
-from trainer.process.world import host_group
-from trainer.recipe import BatchConfig, EmaConfig, ModelConfig, Recipe, ZeroConfig
+from trainer.process.world import choose_device, host_group
+from trainer.recipe import (
+    BatchConfig,
+    EmaConfig,
+    ModelConfig,
+    PrecisionConfig,
+    Recipe,
+    ZeroConfig,
+)
 from trainer.run_config import RunConfig
 from trainer.watch.step_watch import StepWatch
 
@@ -58,6 +66,8 @@ class Case:
         size: height and width of the images.
         per_rank: images of a step on a rank.
         accumulation: micro-batches of a step.
+        dtype: bf16 is autocast.
+        compiled: block by block; by hand and by our trainer.
     """
 
     model: str
@@ -65,6 +75,8 @@ class Case:
     per_rank: int
     arguments: dict[str, Any] = field(default_factory=dict)
     accumulation: int = 1
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    compiled: bool = False
 
     def recipe(self, stage: int, *, optimizer: str = "adamw", log_every: int = _ENDLESS) -> Recipe:
         """Return the recipe at a ZeRO stage."""
@@ -77,6 +89,7 @@ class Case:
             optim=OptimConfig(name=optimizer, lr=LR, weight_decay=0.05, clip_norm=CLIP),
             schedule=ScheduleConfig(epochs=1),
             augment=AugmentConfig(mixup=0.2, smoothing=0.1),
+            precision=PrecisionConfig(dtype=self.dtype),
             zero=ZeroConfig(stage=stage),  # pyright: ignore[reportArgumentType]
             ema=EmaConfig(decay=DECAY),
             run=RunConfig(log_every=log_every, watchdog_s=0),
@@ -90,7 +103,7 @@ class Case:
 
 
 class InMemory:
-    """A loader of batches that are there already."""
+    """A loader of batches that are on the device already."""
 
     replaced = 0
 
@@ -103,8 +116,9 @@ class InMemory:
         generator = torch.Generator().manual_seed(0)
         shape = (self._count, 3, case.size, case.size)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        self._images = images.contiguous(memory_format=torch.channels_last)
-        self._labels = torch.arange(self._count) % NUM_CLASSES
+        device = choose_device()
+        self._images = images.to(device).contiguous(memory_format=torch.channels_last)
+        self._labels = torch.arange(self._count, device=device) % NUM_CLASSES
         self._mark = mark
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -127,6 +141,8 @@ def trainer_of(case: Case, recipe: Recipe, loader: Loader) -> tuple[Trainer, Eng
     model = case.build()
     draws = ModelDraws(model, seed=recipe.run.seed, rank=dist.get_rank())
     engine = Engine(model, recipe, plan)
+    if case.compiled:
+        compile_in_place(model, blocks=True)
     transform = _transform(case, recipe)
     spec, device = _spec(case), engine.device
     criterion = build_criterion(recipe, spec=spec, num_classes=NUM_CLASSES, device=device)
@@ -151,8 +167,8 @@ def trainer_of(case: Case, recipe: Recipe, loader: Loader) -> tuple[Trainer, Eng
     return Trainer(job, engine), engine
 
 
-def our_step(case: Case, stage: int) -> Step:
-    """A step of the trainer's, with the poll that follows it."""
+def our_step(case: Case, stage: int, *, polls: bool = True) -> Step:
+    """A step of the trainer's, with the poll that follows it or without."""
     loader = InMemory(case)
     trainer, engine = trainer_of(case, case.recipe(stage), loader)
     engine.train()
@@ -160,21 +176,26 @@ def our_step(case: Case, stage: int) -> Step:
 
     def step() -> None:
         trainer._train_step(batches, bounded=True)
-        trainer._job.stop.poll()
+        if polls:
+            trainer._job.stop.poll()
 
     return step
 
 
 def plain_step(case: Case) -> Step:
     """The same computation in a loop by hand."""
-    recipe, model = case.recipe(0), case.build().train()
+    recipe, model = case.recipe(0), case.build().train().to(choose_device())
+    if case.compiled:
+        compile_in_place(model, blocks=True)
     weights: list[torch.Tensor] = list(model.parameters())
     optimizer = build_optimizer(model, parameter_groups(model, recipe.optim), recipe.optim)
     average = [weight.detach().clone() for weight in weights]
     ranks = dist.get_world_size()
     forward = DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks > 1 else model
+    device, is_half = weights[0].device, case.dtype == "bf16"
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
     transform, batches = _transform(case, recipe), InMemory(case).batches(0)
-    return partial(_by_hand, forward, weights, optimizer, average, transform, batches)
+    return partial(_by_hand, forward, weights, optimizer, average, transform, batches, autocast)
 
 
 def _by_hand(
@@ -184,9 +205,12 @@ def _by_hand(
     average: list[torch.Tensor],
     transform: BatchTransform,
     batches: Iterator[Batch],
+    autocast: torch.autocast,
 ) -> None:
     images, targets = transform.train(next(batches), 0)
-    training_loss(forward(images), targets, LossConfig()).backward()
+    with autocast:
+        logits = forward(images)
+    training_loss(logits, targets, LossConfig()).backward()
     torch.nn.utils.clip_grad_norm_(weights, CLIP)
     optimizer.step()
     optimizer.zero_grad()

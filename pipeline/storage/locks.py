@@ -52,24 +52,30 @@ def lock_file(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Hold the lock of the file at `path` alone.
+def locked(path: Path, refusal: str, *, patience_s: float | None = None) -> Iterator[None]:
+    """Hold the lock of the file at `path` alone; `patience_s` as in `lock`.
 
     Raises:
         OutputError: saying `refusal`, if a process holds it that is not about to leave.
     """
     with lock_file(path) as descriptor:
-        lock(descriptor, fcntl.LOCK_EX, refusal)
+        lock(descriptor, fcntl.LOCK_EX, refusal, patience_s=patience_s)
         yield
 
 
-def lock(descriptor: int, kind: int, refusal: str) -> None:
+def lock(descriptor: int, kind: int, refusal: str, *, patience_s: float | None = None) -> None:
     """Take a lock, of the `kind` fcntl.LOCK_EX or LOCK_SH.
+
+    Args:
+        descriptor: of the open file.
+        kind: of the lock.
+        refusal: what to say where it is held.
+        patience_s: seconds in which whoever holds it may leave; None: `PATIENCE_S`.
 
     Raises:
         OutputError: saying `refusal`, if a process holds it that is not about to leave.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
     while not _is_taken(descriptor, kind):
         if time.monotonic() >= deadline:
             raise OutputError(refusal)

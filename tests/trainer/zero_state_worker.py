@@ -69,10 +69,11 @@ def train(engine: Engine, ema: Ema, steps: range) -> list[list[float | None]]:
         images = torch.randn(GLOBAL, 3, 32, 32, generator=generator)
         labels = torch.randint(0, 10, (GLOBAL,), generator=generator)
         mine = torch.arange(GLOBAL).reshape(ROUNDS, dist.get_world_size(), -1)[:, dist.get_rank()]
-        total = torch.zeros(())
+        total = torch.zeros((), device=engine.device)
         for chosen in mine:
             inputs = images[chosen].contiguous(memory_format=torch.channels_last)
-            loss = F.cross_entropy(engine.forward(inputs).float(), labels[chosen])
+            logits = engine.forward(inputs.to(engine.device)).float()
+            loss = F.cross_entropy(logits, labels[chosen].to(engine.device))
             engine.backward(loss)
             engine.step(1e-3)
             total += loss.detach() / ROUNDS
@@ -116,7 +117,8 @@ def equal(a: TrainingState, b: TrainingState) -> bool:
 def ema_forward_error(engine: Engine, ema: Ema, state: TrainingState) -> float:
     """Distance of the engine's forward with the average swapped in from a plain model's."""
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(99))
-    plain = small_model().eval()
+    images = images.to(engine.device)
+    plain = small_model().eval().to(engine.device)
     plain.load_state_dict(state.ema)
     with ema.swapped_in(), torch.no_grad():
         engine.eval()

@@ -2,15 +2,15 @@
 
 import re
 
-from benchmarks.gpu import tables
+from benchmarks.gpu import table
 
 
 def test_the_page_has_every_table_and_no_other():
-    text = tables.PAGE.read_text(encoding="utf-8")
+    text = table.PAGE.read_text(encoding="utf-8")
     marks = re.findall(r"<!-- (?!end)([^>]+?) -->", text)
-    assert sorted(marks) == sorted(tables.tables())
+    assert sorted(marks) == sorted(table.tables())
 
 
 def test_the_page_is_made_from_the_committed_results():
-    text = tables.PAGE.read_text(encoding="utf-8")
-    assert tables.page(text) == text
+    text = table.PAGE.read_text(encoding="utf-8")
+    assert table.page(text) == text
