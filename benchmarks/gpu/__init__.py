@@ -9,7 +9,6 @@
   `pipeline_speed`: batches a second.
 - `model_speed`, `model_runs`: models beside plain ones. `kernel_speed`: the fused kernels.
   `train_step`: a step beside plain PyTorch. `engine_state`: ZeRO's stages, saved and restored.
-- `kernel_resources`: the Triton kernels compiled for a GPU that need not be there.
-- `precision_bytes`: what steps read and write, under autocast and with weights in bfloat16.
+- `offline`: what can be known without a GPU.
 - `table`: docs/gpu_speed.md. `measured_tables`: its tables.
 """

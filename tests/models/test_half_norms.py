@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import models  # noqa: F401  # registers ours
-from benchmarks.gpu.precision_bytes import count
+from benchmarks.gpu.offline.precision_bytes import count
 from models.half_norms import HalfLayerNorm, norms_in_half
 
 HALF = {"device_type": "cpu", "dtype": torch.bfloat16}

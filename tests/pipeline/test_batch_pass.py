@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.kernel_resources import BATCH_TYPES, compile_kernel
+from benchmarks.gpu.offline.kernel_resources import BATCH_TYPES, compile_kernel
 from pipeline.augment.batches import BatchTransform
 from pipeline.augment.config import AugmentConfig
 from pipeline.augment.fused import batch_pass_triton

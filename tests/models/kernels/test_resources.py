@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.gpu.kernel_resources import compile_kernel
+from benchmarks.gpu.offline.kernel_resources import compile_kernel
 from models.kernels import axis_mixing_triton, depthwise_triton
 
 MIXING = axis_mixing_triton.constants(32, 32, 192, 8, torch.bfloat16)
