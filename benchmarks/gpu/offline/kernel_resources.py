@@ -1,6 +1,6 @@
 """Compile the fused kernels for the Hopper GPUs (sm_90) and count what they take; needs no GPU.
 
-    python -m benchmarks.gpu.offline.kernel_resources --output benchmarks/results/kernel_resources.json
+    python -m benchmarks.gpu.offline.kernel_resources --output FILE.json
 
 Per kernel and shape: registers of a thread, bytes spilled to local memory, shared memory, matrix
 instructions and the width of global loads, read from the machine code by the tools that come with

@@ -1,6 +1,6 @@
 """Bytes that a forward pass reads and writes under autocast, and with weights in bfloat16.
 
-    python -m benchmarks.gpu.offline.precision_bytes --output benchmarks/results/precision_bytes.json
+    python -m benchmarks.gpu.offline.precision_bytes --output FILE.json
 
 Counted, not measured, and no GPU is needed: the models run on tensors without data that say that
 they are on one, so that its rules of autocast apply. Of every operation that is no view, what it
