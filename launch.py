@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import signal
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -176,14 +175,13 @@ class _Process:
 
 
 def _print(text: str) -> int:
-    """Print what was asked for; where nobody reads it to its end (`| head`), end without a word."""
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        # Else Python tries again, and complains, when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE  # what shells say of a program that the signal ends
-    return COMPLETE
+    """Print what was asked for."""
+
+    def work() -> int:
+        print(text, end="")
+        return COMPLETE
+
+    return command_line.to_the_end(work)
 
 
 def _rank() -> int:
