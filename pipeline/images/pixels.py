@@ -12,7 +12,8 @@ _RGB_8_BIT = b"\x08\x02\x00\x00\x00"
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Return an image in RGB, as stored: not turned by its EXIF, 16 bits cut to 8."""
+    """Return an image in RGB, decoded, as stored: not turned by its EXIF, 16 bits cut to 8."""
+    image.load()
     image = as_8_bits(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 

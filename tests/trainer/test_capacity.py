@@ -167,7 +167,7 @@ def test_what_depends_on_the_number_is_refused(tmp_path):
     path.write_text(CONFIG)
     with pytest.raises(ConfigError, match=r"batch.per_gpu auto does not go with augment.mix_mode"):
         yaml_config.load(Recipe, path, ["augment.mix_mode=batch"])
-    with pytest.raises(ConfigError, match=r"batch\.per_gpu: expected a whole number or 'auto', got 'most'"):
+    with pytest.raises(ConfigError, match=r"batch\.per_gpu: expected .* or 'auto', got 'most'"):
         yaml_config.load(Recipe, path, ["batch.per_gpu=most"])
     with pytest.raises(ValueError, match=r"give a number here, such as batch\.per_gpu=64"):
         _ = yaml_config.load(Recipe, path).batch.known_per_gpu
