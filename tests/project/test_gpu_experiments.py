@@ -54,11 +54,13 @@ def results(tmp_path_factory):
     """The raw results of all experiments that take seconds."""
     folder = tmp_path_factory.mktemp("results")
     others = [start(module, folder) for module in ("kernel_speed", "train_step")]
-    for module in (decode_parity, stream_stress, pipeline_speed):
-        output = folder / f"{module.__name__.rpartition('.')[2]}.json"
-        assert experiment.main(module.__doc__, module.cases, [*CPU, str(output)]) == 0
-    for process in others:
-        end(process)
+    try:
+        for module in (decode_parity, stream_stress, pipeline_speed):
+            output = folder / f"{module.__name__.rpartition('.')[2]}.json"
+            assert experiment.main(module.__doc__, module.cases, [*CPU, str(output)]) == 0
+    finally:
+        for process in others:
+            end(process)
     return folder
 
 
@@ -145,8 +147,7 @@ def test_the_tables_show_what_is_there_and_name_what_is_not(results, tmp_path):
     assert "| decoded on the device | 3 | 4 | 0 |" in text
     (row,) = (x for x in text.splitlines() if x.startswith("| mixing C192 L32 |"))
     assert NOTHING not in row
-    (row,) = (x for x in text.splitlines() if x.startswith("| splitmixer_i_256_8 |"))
-    assert row == f"| splitmixer_i_256_8 | 93.91 | {NOTHING} |"
+    assert "<!-- cifar -->\n\nNot measured yet.\n" in text
 
 
 def test_results_of_others_do_not_come_into_the_page(results, capsys):
