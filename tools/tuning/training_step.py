@@ -11,17 +11,17 @@ from typing import cast
 import torch
 from torch import nn
 
-from models.build import TimmModel, build_model, compile_in_place, published_with
-from models.half_norms import norms_in_half
+from models.build import TimmModel, compile_in_place, published_with
 from models.kernels import switch
 from models.memory_layout import keep_layout
 from pipeline.augment.batches import BatchTransform
 from pipeline.errors import DataError
 from trainer import yaml_config
+from trainer.assembly.model import model_of
 from trainer.capacity.memory import available_bytes, peak_bytes
 from trainer.capacity.trial import Trial
 from trainer.distillation import build_criterion
-from trainer.input_spec import input_spec, take_input
+from trainer.input_spec import input_spec
 from trainer.objective import PlainObjective
 from trainer.recipe import Recipe
 from trainer.tuning.choice import Choice, choice_of
@@ -63,18 +63,7 @@ def make_model(recipe: Recipe) -> nn.Module:
         ValueError: if there is no such model, or it cannot do what is asked.
     """
     config = recipe.model
-    model = build_model(
-        config.name,
-        num_classes=config.num_classes or published_with(config.name)[1],
-        img_size=config.img_size,
-        drop_path_rate=config.drop_path_rate,
-        grad_checkpointing=config.grad_checkpointing,
-        arguments=config.args,
-    )
-    if recipe.precision.dtype == "bf16":
-        norms_in_half(model)
-    take_input(model, recipe)
-    return model
+    return model_of(recipe, config.num_classes or published_with(config.name)[1])
 
 
 def make_step(recipe: Recipe, choice: Choice, device: torch.device) -> Callable[[], None]:

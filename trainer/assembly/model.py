@@ -26,9 +26,21 @@ def checked_model(recipe: Recipe, classes: int, world: World) -> nn.Module:
             f" {recipe.data.root}; leave it out to take the data's"
         )
     torch.manual_seed(recipe.run.seed)  # every rank starts from the same weights
+    model = model_of(recipe, config.num_classes or classes)
+    check_trainable(model, recipe, world.device)
+    return model
+
+
+def model_of(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The model of `recipe` as it is trained, on whatever data and device.
+
+    Raises:
+        ValueError: if there is no such model, or it cannot do what is asked.
+    """
+    config = recipe.model
     model = build_model(
         config.name,
-        num_classes=config.num_classes or classes,
+        num_classes=num_classes,
         img_size=config.img_size,
         drop_path_rate=config.drop_path_rate,
         grad_checkpointing=config.grad_checkpointing,
@@ -37,7 +49,6 @@ def checked_model(recipe: Recipe, classes: int, world: World) -> nn.Module:
     if recipe.precision.dtype == "bf16":
         norms_in_half(model)
     take_input(model, recipe)
-    check_trainable(model, recipe, world.device)
     return model
 
 
