@@ -1,8 +1,5 @@
 """The batch transform in one pass: its bits are those of the transform step by step."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +11,9 @@ from pipeline.augment.config import AugmentConfig
 from pipeline.augment.fused import batch_pass_triton
 from pipeline.batch import Batch
 from pipeline.config import InputSpec
+from tests.support.triton_interpreter import interpret
 
-ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).with_name("interpreted_batch_pass.py")
 SIZE = 32
 SPEC = InputSpec(
     size=SIZE,
@@ -26,25 +24,14 @@ SPEC = InputSpec(
 )
 
 
-def interpret(seed):
-    run = subprocess.run(
-        [sys.executable, Path(__file__).with_name("interpreted_batch_pass.py"), str(seed)],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-
-
 def test_the_kernel_makes_the_bits_of_the_transform():
-    interpret(seed=0)
+    interpret(PROGRAM, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_the_kernel_makes_the_bits_of_the_transform_at_random_sizes(seed):
-    interpret(seed)
+    interpret(PROGRAM, seed)
 
 
 def make_batch(size=SIZE):

@@ -13,30 +13,19 @@ import torch.nn.functional as F
 from models.kernels import switch
 from models.kernels.axis_mixing import mix_axes
 from models.kernels.depthwise import depthwise_conv2d
+from tests.support.triton_interpreter import ROOT, interpret
 
-ROOT = Path(__file__).parents[3]
-
-
-def interpret(seed: int) -> None:
-    """Run the comparison with Triton's interpreter, which is chosen when Triton is imported."""
-    run = subprocess.run(
-        [sys.executable, Path(__file__).with_name("interpreted.py"), str(seed)],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+PROGRAM = Path(__file__).with_name("interpreted.py")
 
 
 def test_kernels_equal_float64_and_models_without_them():
-    interpret(seed=0)
+    interpret(PROGRAM, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_kernels_equal_float64_at_random_shapes(seed):
-    interpret(seed)
+    interpret(PROGRAM, seed)
 
 
 AXES = (torch.randn(2, 3, 4, 6), torch.randn(2, 4, 2, 3, 3), torch.randn(2, 3, 2, 4, 4))
