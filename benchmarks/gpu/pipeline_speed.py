@@ -19,22 +19,20 @@ from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import numpy as np
-import torch
 
 from benchmarks.gpu.frame.about import asked_of_driver
-from benchmarks.gpu.frame.experiment import Case, Result, UnavailableError, main
+from benchmarks.gpu.frame.batches import endless, open_loader
+from benchmarks.gpu.frame.device import wait
+from benchmarks.gpu.frame.experiment import Case, Result, main
 from benchmarks.gpu.frame.pictures import image_folder
 from pipeline.augment.config import AugmentConfig
-from pipeline.batch import Batch, Loader, Placement
-from pipeline.config import DataConfig, InputSpec
+from pipeline.batch import Batch
+from pipeline.config import DataConfig
 from pipeline.formats.open import open_source
 from pipeline.loaders import dali_graph
-from pipeline.loaders.build import build_loader
 from tools.speed.held_source import HeldSource
 
 POLICY = "rand-m9-mstd0.5-inc1"
-_MEAN = (0.5, 0.5, 0.5)
-SPEC = InputSpec(size=224, mean=_MEAN, std=_MEAN, crop_pct=0.875, interpolation="bicubic")
 _DEFAULT_SHARE = 0.65
 """DALI's own."""
 _WARM_UP = 8
@@ -85,15 +83,20 @@ def measure(arguments: argparse.Namespace, setting: Setting) -> Result:
         source = open_source(image_folder(arguments.data, Path(scratch, "images"), at_least=held))
         source = HeldSource(source, np.arange(held))
     bytes_each = sum(sample.data.size for sample in source.read_many(np.arange(held))) / held
-    with engine_share(setting.share), closing(_loader(source, setting, device)) as loader:
-        batches = _batches(loader)
+    data = DataConfig(loader="dali", decode=setting.decode, threads=setting.threads)
+    augment = AugmentConfig(auto_augment=setting.policy)
+    with (
+        engine_share(setting.share),
+        closing(open_loader(source, data, augment, batch=setting.batch, device=device)) as loader,
+    ):
+        batches = endless(loader)
         for _ in range(_WARM_UP):
             next(batches)
-        _wait(device)
+        wait(device)
         images, used, wall, cpu = 0, None, time.perf_counter(), time.process_time()
         while time.perf_counter() - wall < seconds:
             images += len(next(batches).labels)
-        _wait(device)
+        wait(device)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if device.type == "cuda":
             used = _engine_use(batches)
@@ -106,40 +109,11 @@ def measure(arguments: argparse.Namespace, setting: Setting) -> Result:
     }
 
 
-def _loader(source: HeldSource, setting: Setting, device: torch.device) -> Loader:
-    try:
-        return build_loader(
-            source,
-            data=DataConfig(loader="dali", decode=setting.decode, threads=setting.threads),
-            augment=AugmentConfig(auto_augment=setting.policy),
-            spec=SPEC,
-            batch_size=setting.batch,
-            accumulation=1,
-            placement=Placement(device=device),
-            seed=0,
-            training=True,
-        )
-    except ValueError as error:  # without the native extension the host does not decode
-        raise UnavailableError(str(error)) from error
-
-
-def _batches(loader: Loader) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        yield from loader.batches(epoch)
-        epoch += 1
-
-
 def _engine_use(batches: Iterator[Batch]) -> str | None:
     """Return the use of the JPEG engine in percent, asked for while batches flow."""
     for _ in range(_WARM_UP):
         next(batches)
     return asked_of_driver("utilization.jpeg")
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def cases(arguments: argparse.Namespace) -> dict[str, Case]:

@@ -22,16 +22,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.frame.experiment import Case, Result, UnavailableError, main
+from benchmarks.gpu.frame.batches import endless, open_loader
+from benchmarks.gpu.frame.device import wait
+from benchmarks.gpu.frame.experiment import Case, Result, main
 from benchmarks.gpu.frame.pictures import image_folder
 from pipeline.augment.config import AugmentConfig
-from pipeline.batch import Batch, Loader, Placement
-from pipeline.config import DataConfig, InputSpec
+from pipeline.batch import Batch
+from pipeline.config import DataConfig
 from pipeline.formats.open import open_source
-from pipeline.loaders.build import build_loader
 
-_MEAN = (0.5, 0.5, 0.5)
-SPEC = InputSpec(size=224, mean=_MEAN, std=_MEAN, crop_pct=0.875, interpolation="bicubic")
 _PRIME = 65_521
 """Of the weights: a pixel that moves changes the sum, as in Adler-32."""
 _BUSY = 4096
@@ -59,9 +58,9 @@ def quiet(batches: Iterator[Batch], device: torch.device) -> list[list[int]]:
     """Return the checksums, each waited for."""
     sums = []
     for batch in batches:
-        _wait(device)
+        wait(device)
         sums.append(checksum(batch).tolist())
-        _wait(device)
+        wait(device)
     return sums
 
 
@@ -71,7 +70,7 @@ def busy(batches: Iterator[Batch], device: torch.device) -> list[list[int]]:
     for batch in batches:
         work.enqueue()
         sums.append(checksum(batch))
-    _wait(device)
+    wait(device)
     return [total.tolist() for total in sums]
 
 
@@ -94,11 +93,6 @@ class _Work:
             self._factor @ self._factor
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def mismatches(one: list[list[int]], other: list[list[int]]) -> list[int]:
     """Return the numbers of the batches whose checksums differ."""
     return [
@@ -112,37 +106,12 @@ def measure(arguments: argparse.Namespace, name: str) -> Result:
     size, count, images = (128, 500, 4096) if device.type == "cuda" else (4, 3, 16)
     with tempfile.TemporaryDirectory() as scratch:
         folder = image_folder(arguments.data, Path(scratch, "images"), at_least=images)
-        with closing(_loader(folder, name, size, device)) as loader:
-            expected = quiet(islice(_batches(loader), count), device)
-            found = busy(islice(_batches(loader), count), device)
+        loader = open_loader(open_source(folder), *LOADERS[name], batch=size, device=device)
+        with closing(loader):
+            expected = quiet(islice(endless(loader), count), device)
+            found = busy(islice(endless(loader), count), device)
     wrong = mismatches(expected, found)
     return {"batches": len(found), "images_per_batch": size, "mismatches": wrong}
-
-
-def _loader(folder: Path, name: str, size: int, device: torch.device) -> Loader:
-    (data, augment), source = LOADERS[name], open_source(folder)
-    try:
-        return build_loader(
-            source,
-            data=data,
-            augment=augment,
-            spec=SPEC,
-            batch_size=size,
-            accumulation=1,
-            placement=Placement(device=device),
-            seed=0,
-            training=True,
-        )
-    except ValueError as error:  # without the native extension the host does not decode
-        raise UnavailableError(str(error)) from error
-
-
-def _batches(loader: Loader) -> Iterator[Batch]:
-    """Yield batches, epoch after epoch."""
-    epoch = 0
-    while True:
-        yield from loader.batches(epoch)
-        epoch += 1
 
 
 def cases(arguments: argparse.Namespace) -> dict[str, Case]:

@@ -30,6 +30,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.engine.memory_run import Case, Step, our_step, plain_step
 from benchmarks.gpu.frame import experiment
+from benchmarks.gpu.frame.device import wait
 from benchmarks.gpu.frame.experiment import Result
 from trainer.engine import engine
 from trainer.engine.process_group import init_process_group
@@ -108,7 +109,7 @@ def measure(device: torch.device, steps: Callable[[], dict[str, Step]], case: Ca
     for step in variants.values():
         for _ in range(warm_up):
             step()
-    _wait(device)
+    wait(device)
     return {
         "images": case.per_rank,
         "tensors": len(list(case.build().parameters())),
@@ -130,7 +131,7 @@ def timed(
             for _ in range(count):
                 variants[name]()
             enqueued = time.perf_counter()
-            _wait(device)
+            wait(device)
             whole[name].append(1000 * (time.perf_counter() - began) / count)
             host[name].append(1000 * (enqueued - began) / count)
         order = order[1:] + order[:1]
@@ -149,7 +150,7 @@ def profiled(step: Step, device: torch.device) -> Result:
         for _ in range(count):
             with record_function(_STEP):
                 step()
-        _wait(device)
+        wait(device)
     averages = [row for row in profiler.key_averages() if row.key != _STEP]
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     rows = sorted(averages, key=lambda row: getattr(row, key), reverse=True)[:_ROWS]
@@ -170,11 +171,6 @@ def waits(events: list[FunctionEvent]) -> int:
         for event in events
         if event.name in _WAITS
     )
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def cases(arguments: argparse.Namespace) -> dict[str, experiment.Case]:
