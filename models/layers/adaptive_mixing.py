@@ -167,7 +167,9 @@ class AdaptiveMixing(PositionIndexed):
         bias = layer.bias.view(self.bank_size, self.num_heads).t()
         if padding:
             weight, bias = F.pad(weight, (0, 0, 0, padding)), F.pad(bias, (0, padding))
-        policy = F.linear(hidden, weight.reshape(-1, hidden_dim), bias.reshape(-1))
+        # Of strided tokens in three dimensions, a linear map copies its weights once a row.
+        rows = hidden.reshape(-1, hidden_dim)
+        policy = F.linear(rows, weight.reshape(-1, hidden_dim), bias.reshape(-1))
         return policy.view(n, R * self.num_heads, self.bank_size + padding)
 
     def _bank_matrices(self, align_bank: int, align: int) -> Tensor:
