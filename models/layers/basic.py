@@ -205,10 +205,16 @@ class Reweight(nn.Module):
 
 
 def softmax(logits: Tensor, dim: int) -> Tensor:
-    """Softmax computed in at least float32, returned in the logits' dtype."""
-    return F.softmax(logits, dim, dtype=torch.promote_types(logits.dtype, torch.float32)).to(
-        logits.dtype
-    )
+    """Softmax computed in at least float32, returned in the logits' dtype, under autocast too.
+
+    torch's kernels sum in float32 whatever the type. A float32 result, which autocast asks for,
+    would be rounded by the product behind it, and be kept for the backward pass at twice the size.
+    """
+    kind = logits.device.type
+    if logits.is_meta or not torch.is_autocast_enabled(kind):
+        return F.softmax(logits, dim)
+    with torch.autocast(kind, enabled=False):
+        return F.softmax(logits, dim)
 
 
 def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:

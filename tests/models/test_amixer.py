@@ -128,7 +128,11 @@ def test_mixing_weights_of_half_precision_are_a_float32_softmax(dtype):
     weights = mixer.mixing_weights(hidden)
     mixer.mode = "linear"
     logits = mixer.mixing_weights(hidden)
-    assert torch.equal(weights, logits.float().softmax(dim=0).to(dtype))
+    assert weights.dtype == dtype
+    # On a CPU, what is left over of a vector is rounded twice.
+    info = torch.finfo(dtype)
+    expected = logits.double().softmax(dim=0)
+    torch.testing.assert_close(weights.double(), expected, rtol=info.eps, atol=info.tiny * info.eps)
 
 
 def test_dropping_the_scale_drops_the_branch():

@@ -45,6 +45,23 @@ def test_softmax_is_of_float32(dtype):
     assert softmax(logits.double(), dim=-1).dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", DISTANCE)
+def test_softmax_under_autocast_keeps_what_it_returns(dtype):
+    """A float32 copy of all mixing matrices would double what training keeps of them."""
+    logits = torch.randn(4, 50).to(dtype).requires_grad_()
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x)
+    with torch.autocast("cpu", dtype), hooks:
+        weights = softmax(logits, dim=-1)
+    assert [x.dtype for x in kept] == [dtype]
+    assert torch.equal(weights, torch.softmax(logits.float(), -1).to(dtype))
+    direction = torch.randn(4, 50, dtype=dtype)
+    (gradient,) = torch.autograd.grad(weights, logits, direction)
+    exact = logits.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(exact.softmax(-1), exact, direction.double())
+    assert (gradient - expected).norm() / expected.norm() < DISTANCE[dtype] / 8
+
+
 @pytest.mark.parametrize("name", ["dynamixer_s", "vip_s7", "hire_mlp_tiny"])
 def test_under_autocast_the_residual_stream_has_the_type_of_the_products(name):
     """As with the authors; a float32 bias of the stem would make all of it float32."""
