@@ -70,7 +70,7 @@ def _mix_backward(
         (p * (g - (p * g).sum(-1, keepdim=True))).to(x.dtype)
         for p, g in ((mixing_h, g_h), (mixing_w, g_w))
     )
-    return dx.flatten(-2), dlogits_h, dlogits_w
+    return dx.flatten(-2).contiguous(), dlogits_h, dlogits_w
 
 
 @_mix_backward.register_fake

@@ -139,8 +139,9 @@ def constants(
 
 def _launch(kernel, x: Tensor, segments: int, *tensors: Tensor) -> None:
     batch, height, width, channels = x.shape
-    for first_axis, axes, length, lines in launches(height, width):
-        grid = (axes * batch * lines * segments,)
-        kernel[grid](
-            *tensors, first_axis, batch, **constants(length, lines, channels, segments, x.dtype)
-        )
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        for first_axis, axes, length, lines in launches(height, width):
+            grid = (axes * batch * lines * segments,)
+            kernel[grid](
+                *tensors, first_axis, batch, **constants(length, lines, channels, segments, x.dtype)
+            )

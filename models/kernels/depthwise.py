@@ -43,7 +43,7 @@ def depthwise_conv2d(
     y, _ = _convolve(
         x.permute(0, 2, 3, 1).contiguous(),
         taps,
-        bias.to(x.dtype),
+        bias.to(x.dtype).contiguous(),
         activation,
         keep=needs_grad and activation == "gelu",
     )

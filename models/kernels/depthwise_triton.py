@@ -14,6 +14,8 @@ from torch import Tensor
 _ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2}
 _PARTS = 64
 """Sums over which the gradient of the filter is divided, at most: programs that fill a GPU."""
+_MAX_ROWS = 65535
+"""Rows of all images in a launch: the most programs that CUDA takes in a grid's third dimension."""
 
 
 @triton.jit
@@ -109,11 +111,15 @@ def convolve(
     batch, height, width, channels = x.shape
     y, before = torch.empty_like(x), torch.empty_like(x) if keep else x.new_empty(0)
     sizes = constants(width, channels, taps.shape[0], taps.shape[1])
-    grid = (triton.cdiv(channels, sizes["CB"]), triton.cdiv(width, sizes["TW"]), batch * height)
-    _forward_kernel[grid](
-        x, taps, bias, y, before, height, width,
-        ACTIVATION=_ACTIVATIONS[activation], KEEP=keep, **sizes,
-    )  # fmt: skip
+    blocks = triton.cdiv(channels, sizes["CB"]), triton.cdiv(width, sizes["TW"])
+    images = max(1, _MAX_ROWS // height)
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        for start in range(0, batch, images):
+            part = slice(start, min(start + images, batch))
+            _forward_kernel[(*blocks, (part.stop - start) * height)](
+                x[part], taps, bias, y[part], before[part], height, width,
+                ACTIVATION=_ACTIVATIONS[activation], KEEP=keep, **sizes,
+            )  # fmt: skip
     return y, before
 
 
@@ -124,7 +130,8 @@ def weight_gradient(x: Tensor, grad: Tensor, kh: int, kw: int) -> Tensor:
     parts = x.new_empty((count, kh, kw, channels), dtype=torch.float32)
     sizes = constants(width, channels, kh, kw)
     grid = (triton.cdiv(channels, sizes["CB"]), kh, count)
-    _weight_kernel[grid](x, grad, parts, batch * height, height, width, PARTS=count, **sizes)
+    with torch.cuda.device_of(x):
+        _weight_kernel[grid](x, grad, parts, batch * height, height, width, PARTS=count, **sizes)
     return parts.sum(0).to(x.dtype)
 
 

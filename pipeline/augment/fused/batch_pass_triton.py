@@ -119,9 +119,10 @@ def finish_pixels(
         height, width, boxes.shape[1], noise=content.ndim == 2, mix=partners is not None
     )
     grid = (triton.cdiv(3 * height * width, _BLOCK), batch)
-    _finish_kernel[grid](
-        *(images, scale, shift, boxes, content, noise, partners, weights, pasted, out), **sizes
-    )
+    with torch.cuda.device_of(images):  # Triton launches on the current device
+        _finish_kernel[grid](
+            *(images, scale, shift, boxes, content, noise, partners, weights, pasted, out), **sizes
+        )
     return out
 
 

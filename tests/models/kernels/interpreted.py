@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import models  # noqa: F401  # registers ours
-from models.kernels import switch
+from models.kernels import depthwise_triton, switch
 from models.kernels.axis_mixing import mix_axes
 from models.kernels.depthwise import depthwise_conv2d
 from models.kernels.triton_device import runs_triton
@@ -78,7 +78,7 @@ def depthwise(draw: random.Random) -> None:
         inputs = [
             torch.randn(1, channels, height, width),
             torch.randn(channels, 1, *kernel),
-            torch.randn(channels),
+            torch.randn(channels, 2)[:, 0],  # apart in memory
         ]
 
         def reference(x, weight, bias, channels=channels, activate=activate):
@@ -88,6 +88,19 @@ def depthwise(draw: random.Random) -> None:
             f"{activation} {kernel} {channels}x{height}x{width}",
             lambda *t, activation=activation: depthwise_conv2d(*t, activation),
             reference,
+            inputs,
+        )
+
+
+def depthwise_in_parts(draw: random.Random) -> None:
+    """More rows than a launch takes: of some images at a time, and of one at least."""
+    inputs = [torch.randn(3, 3, 2, 3), torch.randn(3, 1, 3, 1), torch.randn(3)]
+    for most in (1, 5):
+        depthwise_triton._MAX_ROWS = most
+        check(
+            f"at most {most} rows",
+            lambda *t: depthwise_conv2d(*t, "gelu"),
+            lambda x, weight, bias: F.gelu(F.conv2d(x, weight, bias, padding="same", groups=3)),
             inputs,
         )
 
@@ -117,5 +130,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     seed = int(sys.argv[1])
     torch.manual_seed(seed)
-    for compare in (axis_mixing, depthwise, whole_models):
+    for compare in (axis_mixing, depthwise, whole_models, depthwise_in_parts):
         compare(random.Random(seed))

@@ -71,6 +71,15 @@ def test_operators_keep_the_rules_of_torch(operator, inputs):
     torch.library.opcheck(operator.default, tuple(grads))
 
 
+@pytest.mark.parametrize("segments", [1, 2])
+def test_gradients_lie_in_memory_as_compilers_are_told(segments):
+    """With one segment, products leave the tokens' gradient in another order."""
+    logits_h, logits_w = (logits[:, :, :segments].contiguous() for logits in AXES[1:])
+    inputs = (AXES[0], logits_h, logits_w, torch.randn(2, *AXES[0].shape))
+    torch.library.opcheck(torch.ops.millstream.mix_axes_backward.default, inputs)
+    assert all(g.is_contiguous() for g in torch.ops.millstream.mix_axes_backward(*inputs))
+
+
 def test_an_even_kernel_is_refused():
     with pytest.raises(ValueError, match="kernel_size: must be odd"):
         depthwise_conv2d(IMAGE, torch.randn(5, 1, 2, 3), BIAS)
