@@ -7,17 +7,21 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from models.build import build_model
+from models.build import compile_in_place
 from models.kernels import switch
+from models.memory_layout import keep_layout
 from pipeline.formats.open import open_split
 from tools.speed.stages import Bench, Measured, plan_of
+from trainer.assembly.model import model_of
 from trainer.engine.engine import Engine
 from trainer.engine.process_group import init_process_group
-from trainer.input_spec import input_spec, take_input
+from trainer.input_spec import input_spec
+from trainer.optimization.parameter_groups import freeze
 from trainer.process.allocator import keep_freed_memory
 from trainer.process.tf32 import allow_tf32
 from trainer.process.world import bootstrap, current, share_cores
 from trainer.recipe import Recipe
+from trainer.tuning.tuned import with_tuned
 
 
 def measure(recipe: Recipe, seconds: float, begins: Callable[[str], None]) -> Measured:
@@ -30,16 +34,10 @@ def measure(recipe: Recipe, seconds: float, begins: Callable[[str], None]) -> Me
     num_classes = recipe.model.num_classes or len(source.classes)
     with _alone() as device:
         allow_tf32(recipe.precision.allow_tf32)
+        recipe, _ = with_tuned(recipe, device, None)
         switch.choose(recipe.run.kernels)
-        model = build_model(
-            recipe.model.name,
-            num_classes=num_classes,
-            img_size=recipe.model.img_size,
-            drop_path_rate=recipe.model.drop_path_rate,
-            grad_checkpointing=recipe.model.grad_checkpointing,
-            arguments=recipe.model.args,
-        )
-        take_input(model, recipe)
+        model = model_of(recipe, num_classes)
+        freeze(model, recipe.model.freeze)
         bench = Bench(
             recipe=recipe,
             source=source,
@@ -48,7 +46,13 @@ def measure(recipe: Recipe, seconds: float, begins: Callable[[str], None]) -> Me
             device=device,
             seconds=seconds,
         )
-        return bench.run(Engine(model, recipe, plan_of(recipe)), begins)
+        engine = Engine(model, recipe, plan_of(recipe))
+        keep_layout(model, recipe.run.layout)
+        if recipe.run.compile != "none":
+            compile_in_place(
+                model, blocks=recipe.run.compile == "blocks", mode=recipe.run.compile_mode
+            )
+        return bench.run(engine, begins)
 
 
 @contextmanager
