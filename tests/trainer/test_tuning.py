@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ import torch
 
 from models.kernels import switch
 from tests.support.recipes import recipe
+from tools.tuning.training_step import usual_recipe
 from trainer import yaml_config
 from trainer.recipe import Recipe, ZeroConfig
 from trainer.run_config import RunConfig
 from trainer.tuning import cache
 from trainer.tuning.choice import Choice, choice_of, with_choice
-from trainer.tuning.tuned import with_tuned
+from trainer.tuning.tuned import command, with_tuned
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -48,11 +50,50 @@ def test_what_was_found_is_taken_and_stands_in_the_recipe():
     assert found.results_fingerprint() == recipe().results_fingerprint()
 
 
-def test_without_a_finding_the_defaults_are_taken_and_the_command_is_named():
+@pytest.fixture
+def cores():
+    """As many as torch has threads, as in a run of one rank."""
+    before, cores = torch.get_num_threads(), sorted(os.sched_getaffinity(0))
+    torch.set_num_threads(len(cores))
+    yield cores
+    torch.set_num_threads(before)
+
+
+def test_without_a_finding_the_defaults_are_taken_and_the_command_is_named(cores):
     found, words = with_tuned(asking(), CPU, None)
     assert choice_of(found) == Choice()
     command = words.partition("To find out: ")[2]
     assert command == ("python tools/tune.py --model dynamixer_nano --batch 8 precision.dtype=fp32")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"args": {"segments": 2}, "img_size": 64, "grad_checkpointing": True}},
+        {"batch": {"global_size": 6, "per_gpu": 3}},
+        {"precision": {"dtype": "bf16", "allow_tf32": True}},
+        {"precision": {"dtype": "fp16"}, "zero": {"stage": 2}},
+    ],
+    ids=" ".join,
+)
+def test_the_command_that_is_named_measures_the_case(changes, cores):
+    sections = {
+        name: dataclasses.replace(getattr(recipe(), name), **values)
+        for name, values in changes.items()
+    }
+    asked = asking(**sections)
+    _, *words = shlex.split(command(asked, CPU))[1:]
+    name, batch = words.index("--model") + 1, words.index("--batch") + 1
+    overrides = [word for word in words if "=" in word]
+    tuned = usual_recipe(words[name], batch=int(words[batch]), dtype="fp32", overrides=overrides)
+    assert cache.case_of(tuned, CPU) == cache.case_of(asked, CPU)
+
+
+def test_a_rank_with_a_share_of_the_cores_is_tuned_with_as_many(cores, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*cores, 1000, 1001})
+    limit = f"taskset --cpu-list {','.join(map(str, cores))} python tools/tune.py "
+    assert command(recipe(), CPU).startswith(limit)
+    assert command(recipe(), torch.device("cuda")).startswith("python ")
 
 
 def test_a_run_that_goes_on_keeps_what_it_began_with():

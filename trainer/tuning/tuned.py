@@ -5,6 +5,7 @@ written into its recipe, and looked up there when the run goes on, whatever the 
 """
 
 import json
+import os
 import shlex
 
 import torch
@@ -33,15 +34,29 @@ def with_tuned(
     choice = cache.read(case)
     if choice is None:
         text = f"run.tuned: nothing is known of this model and batch on {case.device}: the defaults"
-        return with_choice(recipe, choice_of(recipe)), f"{text}. To find out: {_command(recipe)}"
+        text = f"{text}. To find out: {command(recipe, device)}"
+        return with_choice(recipe, choice_of(recipe)), text
     return with_choice(recipe, choice), f"run.tuned: {choice}, says {case.path}"
 
 
-def _command(recipe: Recipe) -> str:
-    """What measures the case of `recipe`."""
+def command(recipe: Recipe, device: torch.device) -> str:
+    """What measures the case of `recipe` on `device`."""
     model, precision = recipe.model, recipe.precision
-    words = ["python", "tools/tune.py", "--model", model.name, "--batch", str(recipe.batch.per_gpu)]
+    words = []
+    cores, threads = sorted(os.sched_getaffinity(0)), torch.get_num_threads()
+    if device.type == "cpu" and threads < len(cores):  # it takes all that it is given
+        words += ["taskset", "--cpu-list", ",".join(map(str, cores[:threads]))]
+    words += [
+        "python",
+        "tools/tune.py",
+        "--model",
+        model.name,
+        "--batch",
+        str(recipe.batch.per_gpu),
+    ]
     words.append(f"precision.dtype={precision.dtype}")
+    if precision.dtype == "fp16":  # which does not go with zero.stage 0, the default
+        words.append(f"zero.stage={recipe.zero.stage}")
     for key, value, default in (
         ("precision.allow_tf32", precision.allow_tf32, False),
         ("model.img_size", model.img_size, None),
