@@ -39,7 +39,8 @@ class RunConfig:
     compile: Literal["none", "blocks", "model"] = "none"
     """torch.compile block by block (compiles sooner) or the model as a whole."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    """torch.compile's; `reduce-overhead` is for small batches, `max-autotune` compiles long."""
+    """torch.compile's; `reduce-overhead` is for small batches, `max-autotune` compiles long.
+    On a GPU both record CUDA graphs, which do not go with batches that are added up."""
     layout: Layout = "channels_last"
     """Order in memory in which convolutions see their images: `contiguous` is channel after
     channel, `contiguous_depthwise` that for depthwise convolutions alone."""

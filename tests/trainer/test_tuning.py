@@ -15,11 +15,14 @@ from models.kernels import switch
 from tests.support.recipes import recipe
 from tools.tuning.training_step import usual_recipe
 from trainer import yaml_config
+from trainer.assembly.batch_size import plan_batches
+from trainer.process.world import World
 from trainer.recipe import Recipe, ZeroConfig
 from trainer.run_config import RunConfig
 from trainer.tuning import cache
 from trainer.tuning.choice import Choice, choice_of, with_choice
 from trainer.tuning.tuned import command, with_tuned
+from trainer.yaml_config import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -102,6 +105,35 @@ def test_a_run_that_goes_on_keeps_what_it_began_with():
         found, words = with_tuned(asking(), CPU, with_choice(recipe(), begun))
         assert choice_of(found) == begun
         assert "as the run began" in words
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_gradients_that_add_up_are_not_left_to_cuda_graphs(mode, monkeypatch):
+    gpu, graphs = torch.device("cuda"), Choice(compile="model", compile_mode=mode)
+    monkeypatch.setattr(cache, "device_name", lambda _: "a GPU")
+    cache.write(cache.case_of(recipe(), gpu), graphs, {})
+    for begun in (None, with_choice(recipe(), graphs)):
+        found, words = with_tuned(asking(), gpu, begun, accumulates=True)
+        assert choice_of(found) == Choice(compile="model")
+        assert "compiled whole, but for CUDA graphs" in words
+        found, words = with_tuned(asking(), gpu, begun, accumulates=False)
+        assert choice_of(found) == graphs
+        assert "but for" not in words
+
+
+def test_cuda_graphs_beside_gradients_that_add_up_are_refused():
+    run = RunConfig(compile="model", compile_mode="reduce-overhead")
+    asked = dataclasses.replace(
+        recipe(), run=run, batch=dataclasses.replace(recipe().batch, global_size=32)
+    )
+    where = {"rank": 0, "local_rank": 0, "local_size": 2}
+    gpus = World(world_size=2, device=torch.device("cuda"), **where)
+    with pytest.raises(
+        ConfigError, match=r"adds up 2 batches .* use run\.compile_mode default, or"
+    ):
+        plan_batches(asked, gpus, 100)
+    assert plan_batches(asked, dataclasses.replace(gpus, world_size=4), 100).accumulation == 1
+    assert plan_batches(asked, dataclasses.replace(gpus, device=CPU), 100).accumulation == 2
 
 
 OTHERS = (

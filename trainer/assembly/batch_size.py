@@ -20,7 +20,7 @@ def plan_batches(recipe: Recipe, world: World, images: int) -> BatchPlan:
     """The batches of the ranks of `world`, from `images` for training.
 
     Raises:
-        ConfigError: a batch size that does not go with the ranks or the data.
+        ConfigError: a batch size that does not go with the ranks, the data or CUDA graphs.
     """
     size = recipe.batch.global_size
     if size > images:
@@ -29,7 +29,7 @@ def plan_batches(recipe: Recipe, world: World, images: int) -> BatchPlan:
             f" {recipe.data.root}; use at most {images}"
         )
     try:
-        return BatchPlan.solve(
+        plan = BatchPlan.solve(
             global_size=size,
             per_gpu=recipe.batch.known_per_gpu,
             world_size=world.world_size,
@@ -37,6 +37,15 @@ def plan_batches(recipe: Recipe, world: World, images: int) -> BatchPlan:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    has_graphs = world.device.type == "cuda" and recipe.run.compile_mode != "default"
+    if has_graphs and plan.accumulation > 1:
+        raise ConfigError(
+            f"run.compile_mode: {recipe.run.compile_mode} records CUDA graphs, in which a batch's"
+            f" gradients overwrite those of the batch before, and batch.global_size {size} adds up"
+            f" {plan.accumulation} batches of per_gpu {plan.per_gpu} x {plan.world_size} ranks; use"
+            f" run.compile_mode default, or per_gpu {size // plan.world_size}"
+        )
+    return plan
 
 
 def with_known_batch(

@@ -51,7 +51,10 @@ def train(
             return Outcome.COMPLETE
         begun_with = on_main(folder.begun_with)
         recipe, found = with_known_batch(recipe, world, begun_with, sources)
-        recipe, tuned = on_main(partial(with_tuned, recipe, world.device, begun_with))
+        accumulates = recipe.batch.global_size > recipe.batch.known_per_gpu * world.world_size
+        recipe, tuned = on_main(
+            partial(with_tuned, recipe, world.device, begun_with, accumulates=accumulates)
+        )
         switch.choose(recipe.run.kernels)
         watchdog = Watchdog(recipe.run.watchdog_s, give_up)
         trainer, emit = assemble(recipe, world, stop, folder, sources, stack, watchdog)

@@ -7,16 +7,21 @@ written into its recipe, and looked up there when the run goes on, whatever the 
 import json
 import os
 import shlex
+from dataclasses import replace
 
 import torch
 
 from trainer.recipe import Recipe
 from trainer.tuning import cache
-from trainer.tuning.choice import choice_of, with_choice
+from trainer.tuning.choice import Choice, choice_of, with_choice
 
 
 def with_tuned(
-    recipe: Recipe, device: torch.device, begun_with: Recipe | None
+    recipe: Recipe,
+    device: torch.device,
+    begun_with: Recipe | None,
+    *,
+    accumulates: bool = False,
 ) -> tuple[Recipe, str]:
     """Return `recipe` with a choice made, and how in words; as it is where nothing is to choose.
 
@@ -24,19 +29,31 @@ def with_tuned(
         recipe: `batch.per_gpu` is a number.
         device: of the model.
         begun_with: the recipe of the run that goes on; None of a new one.
+        accumulates: whether a step adds up the gradients of several batches, which CUDA graphs
+            would overwrite: a mode that records them is left out then.
     """
     if not recipe.run.tuned:
         return recipe, ""
-    if begun_with is not None:
-        choice = choice_of(begun_with)
-        return with_choice(recipe, choice), f"run.tuned: {choice}, as the run began"
-    case = cache.case_of(recipe, device)
-    choice = cache.read(case)
+    choice, found = _found(recipe, device, begun_with)
     if choice is None:
-        text = f"run.tuned: nothing is known of this model and batch on {case.device}: the defaults"
-        text = f"{text}. To find out: {command(recipe, device)}"
-        return with_choice(recipe, choice_of(recipe)), text
-    return with_choice(recipe, choice), f"run.tuned: {choice}, says {case.path}"
+        return with_choice(recipe, choice_of(recipe)), f"run.tuned: {found}"
+    if accumulates and device.type == "cuda" and choice.compile_mode != "default":
+        choice = replace(choice, compile_mode="default")
+        found = f"but for CUDA graphs, in which gradients do not add up, {found}"
+    return with_choice(recipe, choice), f"run.tuned: {choice}, {found}"
+
+
+def _found(
+    recipe: Recipe, device: torch.device, begun_with: Recipe | None
+) -> tuple[Choice | None, str]:
+    """What to choose, if anything is known, and how, or how to know it."""
+    if begun_with is not None:
+        return choice_of(begun_with), "as the run began"
+    case = cache.case_of(recipe, device)
+    if (choice := cache.read(case)) is not None:
+        return choice, f"says {case.path}"
+    text = f"nothing is known of this model and batch on {case.device}: the defaults"
+    return None, f"{text}. To find out: {command(recipe, device)}"
 
 
 def command(recipe: Recipe, device: torch.device) -> str:
