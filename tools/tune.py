@@ -9,7 +9,8 @@
 Times real training steps, on pixels that are none: eager and compiled, block by block and whole,
 with CUDA graphs on a GPU, in channels-last and contiguous layout, with the fused kernels for GPUs
 and without. Candidates take turns. What wins by 2 % or more is kept, with all times, in a file
-below $MILLSTREAM_TUNE_CACHE, or below ~/.cache/millstream/tuned. Ctrl-C keeps what has been timed.
+below $MILLSTREAM_TUNE_CACHE, or below ~/.cache/millstream/tuned. Ctrl-C keeps what has been timed,
+unless an earlier measurement of the same was not interrupted.
 
 Values of a recipe that change the cost of a step count: precision.dtype (bf16 on a GPU, fp32 on a
 CPU unless told otherwise), model.img_size, model.args and the like.
@@ -137,6 +138,8 @@ def in_words(found: "Tuned") -> str:
     if winner is contest.candidates[0]:
         won = f"Fastest: the default, {winner.choice}; nothing is faster by 2 %"
     cut = "; it was interrupted, and the same command times all of them" if contest.is_cut else ""
+    if not found.is_kept:
+        return f"{won}{cut}.\nNot kept: {found.path} has what was found before, of all of them."
     return (
         f"{won}{cut}.\nIn {found.path}: a recipe with run.tuned true and batch.per_gpu {batch}"
         " takes it."

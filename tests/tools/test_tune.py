@@ -1,13 +1,16 @@
 """`tools/tune.py`: real steps timed on the CPU, and what is kept of them."""
 
+import gc
 import itertools
 import json
+import weakref
 
 import pytest
 import torch
 
 from pipeline.errors import DataError
 from tools import tune
+from tools.cli import exits
 from tools.tuning import training_step
 from tools.tuning.candidates import candidates
 from tools.tuning.contest import Contest
@@ -77,22 +80,54 @@ def test_a_variable_that_decides_is_refused(monkeypatch, capsys):
     assert "MILLSTREAM_KERNELS decides over what is to be tried" in capsys.readouterr().err
 
 
-def test_what_was_timed_before_an_interruption_is_kept(folder, monkeypatch, capsys):
+def interrupted_at(count):
+    """`make_step` that Ctrl-C interrupts when it makes step number `count`."""
     made = []
 
-    def make_two(recipe, choice, device):
+    def make(recipe, choice, device):
         made.append(choice)
-        if len(made) == 2:
+        if len(made) == count:
             raise KeyboardInterrupt
         return make_step(recipe, choice, device)
 
-    monkeypatch.setattr("tools.tuning.tuning.make_step", make_two)
+    return make
+
+
+def test_what_was_timed_before_an_interruption_is_kept(folder, monkeypatch, capsys):
+    monkeypatch.setattr("tools.tuning.tuning.make_step", interrupted_at(2))
     assert tune.main([*NANO, "--budget", "30"]) == 75
     (path,) = folder.iterdir()
     kept = json.loads(path.read_text())
     assert kept["is_cut"]
     assert [len(candidate["seconds"]) for candidate in kept["candidates"]] == [1, 0]
     assert "it was interrupted" in capsys.readouterr().out
+
+
+def test_an_interruption_does_not_replace_what_was_measured_as_a_whole(folder, monkeypatch, capsys):
+    case, found = cache.case_of(nano(), CPU), Choice(compile="blocks")
+    path = cache.write(case, found, {"is_cut": False})
+    before = path.read_bytes()
+    monkeypatch.setattr("tools.tuning.tuning.make_step", interrupted_at(2))
+    assert tune.main([*NANO, "--budget", "30"]) == 75
+    assert path.read_bytes() == before
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it was interrupted" in said
+    assert "Not kept: " in said
+    cache.write(case, found, {"is_cut": True})
+    monkeypatch.setattr("tools.tuning.tuning.make_step", interrupted_at(2))
+    assert tune.main([*NANO, "--budget", "30"]) == 75
+    assert cache.read(case) != found
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_timed(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "tuned").write_text("in the way")
+    monkeypatch.setattr("tools.tuning.tuning.make_step", interrupted_at(1))
+    assert tune.main(NANO) == exits.IO
+    said = capsys.readouterr().err
+    assert str(tmp_path / "tuned") in said
+    assert "name one in MILLSTREAM_TUNE_CACHE" in said
 
 
 def test_an_interruption_before_the_first_time_keeps_nothing(folder, monkeypatch):
@@ -171,6 +206,79 @@ def test_what_fails_to_compile_is_left_out_with_its_reason():
     assert found.candidates[1].left_out == "no compiler here"
     with pytest.raises(RuntimeError, match="no compiler"):
         contest(clock, {SLOW: fail})
+
+
+def test_what_fits_alone_but_not_beside_the_others_is_left_out_and_the_rest_goes_on():
+    """The newest goes, and its memory with it."""
+    clock, crowd = Clock(), []
+
+    class Large:
+        def __init__(self):
+            self.runs = 0
+
+        def __call__(self):
+            self.runs += 1
+            clock.now += 0.2
+
+    def default():
+        large = [step() for step in crowd if step() is not None]
+        if large and large[0].runs == 2:  # after its own first steps
+            raise torch.OutOfMemoryError
+        clock.now += 1.0
+
+    def make(choice):
+        if choice == SLOW:
+            return default
+        step = Large()
+        crowd.append(weakref.ref(step))
+        return step
+
+    found = Contest([SLOW, FAST], budget_s=10, device=CPU, tell=lambda _: None, clock=clock)
+    found.run(make)
+    assert found.candidates[1].left_out == "no room in memory beside the others"
+    assert len(found.candidates[0].seconds) > 5
+    assert found.winner.choice == SLOW
+    assert found.timed == found.candidates[:1]
+
+
+def test_a_contest_that_is_over_keeps_no_model():
+    """Another batch has the memory, though what was found is still to be told."""
+    made = []
+
+    class Step:
+        def __call__(self):
+            clock.now += 1.0
+
+    def make(_):
+        step = Step()
+        made.append(weakref.ref(step))
+        return step
+
+    clock = Clock()
+    found = Contest([SLOW, FAST], budget_s=10, device=CPU, tell=lambda _: None, clock=clock)
+    found.run(make)
+    gc.collect()
+    assert [step() for step in made] == [None, None]
+    assert found.winner.choice == SLOW
+
+
+def test_what_is_compiled_in_one_layout_serves_no_other(monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "skip_nnmodule_hook_guards", True)
+    made = []
+
+    def backend(graph, _):
+        made.append("contiguous" in graph.code)
+        return graph.forward
+
+    def compiled(model, *, blocks, mode):  # by real graphs, without a compiler that takes minutes
+        model.compile(dynamic=False, backend=backend)
+
+    monkeypatch.setattr(training_step, "compile_in_place", compiled)
+    small = 'model.args={"dim": 8, "depth": 1, "kernel_size": 3}'
+    recipe = usual_recipe("convmixer_256_8", batch=2, dtype="fp32", overrides=[small])
+    for layout in ("channels_last", "contiguous_depthwise"):
+        make_step(recipe, Choice(compile="model", layout=layout), CPU)()
+    assert made == [False, True]
 
 
 def test_what_is_not_begun_in_time_is_left_out_and_the_budget_ends_the_rounds():

@@ -1,5 +1,6 @@
 """Candidates that take turns within a budget of time: what else the machine does hits all alike."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ _TURN_S = 0.1
 _MAX_ROUNDS = 50
 _WORTH = 1.02
 """How many times as fast as the default a choice must be, to be taken instead of it."""
+_NO_ROOM = "--batch: a step of so many images has no room in this GPU's memory; use a smaller batch"
 
 
 @dataclass(kw_only=True)
@@ -74,7 +76,8 @@ class Contest:
     def run(self, make: Callable[[Choice], Step]) -> None:
         """Make a step of each choice and time them.
 
-        Steps are begun in time or not at all, but compiling cannot be cut short.
+        Steps are begun in time or not at all, but compiling cannot be cut short. Afterwards their
+        memory is free for another contest.
 
         Raises:
             DataError: if the default does not fit into memory.
@@ -90,6 +93,8 @@ class Contest:
             self.is_cut = True
             if not self.candidates[0].seconds:
                 raise
+        finally:
+            self._steps.clear()
 
     @property
     def timed(self) -> list[Candidate]:
@@ -124,10 +129,7 @@ class Contest:
             torch.cuda.empty_cache()
             candidate.left_out = "no room in memory"
             if not self._steps:
-                raise DataError(
-                    "--batch: a step of so many images has no room in this GPU's memory; use a"
-                    " smaller batch"
-                ) from error
+                raise DataError(_NO_ROOM) from error
         except Exception as error:  # compilers raise anything; others are left
             if not self._steps:
                 raise
@@ -136,16 +138,32 @@ class Contest:
             self._steps[candidate.choice] = step, repeats
 
     def _take_turns(self) -> None:
-        """One round, each round begins with another candidate; all of it counts or nothing."""
-        self._rounds += 1
+        """One round; where memory does not hold what all have kept, without the newest ones."""
         ready = [c for c in self.candidates if c.choice in self._steps]
-        self._tell(f"round {self._rounds}, {len(ready)} candidates")
-        first = self._rounds % len(ready)
+        while not self._has_taken_turns(ready):
+            newest = ready.pop()
+            if not ready:
+                raise DataError(_NO_ROOM)
+            newest.left_out = "no room in memory beside the others"
+            del self._steps[newest.choice]
+            gc.collect()  # models and what is compiled of them refer to each other
+            torch.cuda.empty_cache()
+
+    def _has_taken_turns(self, ready: Sequence[Candidate]) -> bool:
+        """Each round begins with another candidate; all of it counts, or nothing without room."""
+        number = self._rounds + 1
+        self._tell(f"round {number}, {len(ready)} candidates")
+        first = number % len(ready)
         taken = {}
-        for candidate in ready[first:] + ready[:first]:
-            taken[candidate.choice] = self._time(*self._steps[candidate.choice])
+        try:
+            for candidate in (*ready[first:], *ready[:first]):
+                taken[candidate.choice] = self._time(*self._steps[candidate.choice])
+        except torch.OutOfMemoryError:
+            return False
         for candidate in ready:
-            candidate.seconds[self._rounds] = taken[candidate.choice]
+            candidate.seconds[number] = taken[candidate.choice]
+        self._rounds = number
+        return True
 
     def _time(self, step: Step, repeats: int) -> float:
         """Seconds of a step."""

@@ -114,5 +114,8 @@ def _trial(recipe: Recipe, choice: Choice, device: torch.device) -> Trial:
     criterion = build_criterion(recipe, spec=spec, num_classes=num_classes, device=device)
     trial = Trial(recipe, model, PlainObjective(transform, criterion), size=spec.size)
     if choice.compile != "none":
+        # A layout is a hook. Unless these are looked at, what was compiled of a model in one layout
+        # serves its twins in the others, too, and all are timed alike.
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
         compile_in_place(model, blocks=choice.compile == "blocks", mode=choice.compile_mode)
     return trial

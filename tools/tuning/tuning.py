@@ -1,6 +1,7 @@
 """A recipe's model tuned on a device: candidates timed, and the winner kept."""
 
 import datetime
+import gc
 import importlib.metadata
 import os
 import platform
@@ -29,11 +30,13 @@ class Tuned:
         case: for what.
         contest: the candidates and their times.
         path: where it is kept.
+        is_kept: whether it is; false where it was interrupted, and an earlier one was not.
     """
 
     case: cache.Case
     contest: Contest
     path: Path
+    is_kept: bool
 
     def images_per_s(self, candidate: Candidate) -> float:
         """Of the median step."""
@@ -66,17 +69,23 @@ def tune(
 
     Raises:
         ValueError: if there is no such model, or no room for a step.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; mostly before anything is timed.
         KeyboardInterrupt: if it is interrupted before anything is timed.
     """
     tell("making the model")
     chosen = candidates(make_model(recipe), device, compiles=compiles)
     check_room(recipe, device)
+    cache.check_writable()
     contest = Contest(chosen, budget_s=budget_s, device=device, tell=tell)
     contest.run(partial(make_step, recipe, device=device))
+    if compiles:
+        torch.compiler.reset()  # the next batch is compiled anew, and has as many graphs as this
+    gc.collect()
     case = cache.case_of(recipe, device)
-    path = cache.write(case, contest.winner.choice, _report(contest))
-    return Tuned(case=case, contest=contest, path=path)
+    is_kept = not (contest.is_cut and cache.is_whole(case))
+    if is_kept:
+        cache.write(case, contest.winner.choice, _report(contest))
+    return Tuned(case=case, contest=contest, path=case.path, is_kept=is_kept)
 
 
 def _report(contest: Contest) -> dict[str, object]:

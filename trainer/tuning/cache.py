@@ -5,6 +5,7 @@ one of another version, is as none.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -90,11 +91,37 @@ def device_name(device: torch.device) -> str:
 
 def read(case: Case) -> Choice | None:
     """What was found for `case`; None if nothing was."""
+    found = _read(case)
+    return None if found is None else found[0]
+
+
+def is_whole(case: Case) -> bool:
+    """Whether something was found for `case` by a measurement that was not interrupted."""
+    found = _read(case)
+    return found is not None and found[1]
+
+
+def check_writable() -> None:
+    """See, before minutes are spent on it, that a finding can be kept; makes nothing.
+
+    Raises:
+        OSError: if it cannot.
+    """
+    wanted = folder()
+    nearest = next(place for place in (wanted, *wanted.parents) if place.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        rule = f"is no folder that can be written to; name one in {VARIABLE}"
+        raise OSError(errno.EACCES, rule, str(nearest))
+
+
+def _read(case: Case) -> tuple[Choice, bool] | None:
+    """The choice, and whether nothing interrupted its measurement."""
     try:
         stored = json.loads(case.path.read_text(encoding="utf-8"))
         if stored["format"] != FORMAT or stored["case"] != dataclasses.asdict(case):
             return None
-        return yaml_config.from_tree(Choice, stored["choice"], where=str(case.path))
+        choice = yaml_config.from_tree(Choice, stored["choice"], where=str(case.path))
+        return choice, not stored.get("is_cut", False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
