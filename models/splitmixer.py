@@ -141,8 +141,8 @@ class SpatialMixing(nn.Sequential):
         """(B, C, H, W) -> the same shape."""
         if not switch.ENABLED:
             return super().forward(input)
-        x = input
-        for conv, activation, norm in zip(self[::3], self[1::3], self[2::3], strict=True):
+        x, layers = input, list(self)  # slices of a Sequential would be new modules
+        for conv, activation, norm in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
             assert isinstance(conv, nn.Conv2d)
             if all(side % 2 for side in conv.kernel_size):
                 name = "gelu" if isinstance(activation, nn.GELU) else "relu"

@@ -289,6 +289,10 @@ def test_what_is_not_begun_in_time_is_left_out_and_the_budget_ends_the_rounds():
     assert 10 <= clock.now <= 12
 
 
+def test_room_is_found_out_with_the_augmentation_that_was_asked_for():
+    check_room(nano("augment.mix_prob=0.5", "augment.correct_lam=false", batch=6), CPU)
+
+
 def test_a_batch_without_room_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(training_step, "available_bytes", lambda *, local_size: 10**6)
     with pytest.raises(DataError, match=r"--batch: 512 images at once need about .* use a smaller"):

@@ -209,16 +209,19 @@ def test_a_run_takes_what_was_found_and_keeps_it_whatever_is_found_later(tmp_pat
         f"data: {{root: {image_folder}}}\n"
         f"run: {{name: tiny, tuned: true, root: {tmp_path}, log_every: 1, sinks: []}}\n"
     )
-    found = json.dumps([dataclasses.asdict(FOUND), dataclasses.asdict(Choice())])
+    fused = dataclasses.replace(FOUND, kernels=True)
+    found = json.dumps([dataclasses.asdict(fused), dataclasses.asdict(Choice())])
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("tuned_worker.py"), config, found],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={name: value for name, value in os.environ.items() if name != switch.VARIABLE}
+        | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert choice_of(yaml_config.load(Recipe, tmp_path / "tiny" / "recipe.yaml")) == FOUND
+    assert choice_of(yaml_config.load(Recipe, tmp_path / "tiny" / "recipe.yaml")) == fused
+    assert done.stdout.count("computed: [true, [false]]") == 2  # kernels, not channels-last
     lines = (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     said = [e["text"] for e in events if e["event"] == "note" and "run.tuned" in e["text"]]

@@ -5,7 +5,6 @@ the same whatever is chosen.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -30,7 +29,7 @@ from trainer.yaml_config import ConfigError
 _LR = 1e-9
 """Weights stay what they are: what is timed is one step, again and again."""
 _MEASURED = (2, 4)
-"""Images of the batches by which the memory of a larger one is known."""
+"""Images of the batches by which the memory of a larger one is known; even, so that they mix."""
 
 
 def usual_recipe(model: str, *, batch: int, dtype: str, overrides: Sequence[str]) -> Recipe:
@@ -87,8 +86,7 @@ def check_room(recipe: Recipe, device: torch.device) -> None:
     small, large = _MEASURED
     if device.type != "cpu" or batch <= large:
         return
-    few = replace(recipe, augment=replace(recipe.augment, mixup=0.0, cutmix=0.0))
-    trial = _trial(few, Choice(), device)
+    trial = _trial(recipe, Choice(), device)
     trial.step(large)  # what stays, such as the optimizer's averages, comes with the first step
     least, most = (peak_bytes(lambda images=images: trial.step(images)) for images in _MEASURED)
     needed = most + (batch - large) * max(0, most - least) / (large - small)
