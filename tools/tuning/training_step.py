@@ -51,7 +51,9 @@ def usual_recipe(model: str, *, batch: int, dtype: str, overrides: Sequence[str]
         yaml_config.apply_override(tree, item)
     recipe = yaml_config.from_tree(Recipe, tree, where=f"{model}, {batch} images at once")
     if choice_of(recipe) != Choice() or recipe.run.tuned:
-        raise ConfigError("run.compile, layout and kernels are what is tried here; leave them out")
+        raise ConfigError(
+            "run.compile, layout, kernels and tuned are what is tried here; leave them out"
+        )
     return recipe
 
 
