@@ -29,6 +29,7 @@ from benchmarks.model_cost import macs, parameters, peak_of, products
 from benchmarks.model_limits.measured_peaks import measured_peak
 from benchmarks.model_limits.product_share import shares
 from models.build import compile_in_place
+from models.half_norms import norms_in_half
 from trainer.capacity import memory
 from trainer.process.allocator import give_back
 
@@ -45,8 +46,9 @@ PLAIN_MODULES = {
 class Settings:
     """How to measure. `steps` are taken per round and variant; `channels_last` is about ours.
 
-    With `autocast`, weights and images are float32, and products are of that type, as in training.
-    `dtype` is the products' in any case.
+    With `autocast`, weights and images are float32, and products are of that type, as in training:
+    in bfloat16, ours has its norms so, too, as the trainer gives it. `dtype` is the products' in
+    any case.
     """
 
     batch_size: int
@@ -155,6 +157,8 @@ def make_runs(name: str, mode: Mode, settings: Settings) -> dict[str, Run]:
     for variant in settings.variants:
         model = make_plain(name) if variant == "plain" else make_ours(name)
         model.load_state_dict(weights)
+        if variant != "plain" and settings.autocast and settings.dtype == torch.bfloat16:
+            norms_in_half(model)
         is_last = settings.channels_last and variant != "plain"
         layout = torch.channels_last if is_last else torch.contiguous_format
         model = model.to(settings.device, settings.stored, memory_format=layout)
@@ -189,7 +193,8 @@ def _run(model: nn.Module, images: Tensor, mode: Mode, settings: Settings) -> Ru
 def empty_compiler_cache(device: torch.device) -> Iterator[None]:
     """Nothing compiled before is found, but the C++ headers, which every model shares."""
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    with tempfile.TemporaryDirectory() as folder:
+    # A process of the compiler's may still be writing when the folder goes.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         try:
             torch.compile(torch.neg)(torch.ones(64, device=device))

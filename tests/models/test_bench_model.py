@@ -12,6 +12,7 @@ import torch
 from benchmarks import bench_model, model_speed, model_speed_table
 from benchmarks.model_limits import measured_peaks
 from benchmarks.model_timing import Settings, make_runs
+from models.half_norms import HalfLayerNorm
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = "splitmixer_ii_256_8"
@@ -62,6 +63,23 @@ def test_autocast_leaves_weights_and_gradients_in_float32(autocast):
     # Products in bfloat16 are off by about 2^-9 each.
     error = (run.output() - exact.output()).abs().max()
     assert 0 < error < 0.1 * exact.output().abs().max()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "expected"),
+    [
+        (torch.bfloat16, True, {"plain": False, "ours": True}),
+        (torch.float16, True, {"plain": False, "ours": False}),
+        (torch.bfloat16, False, {"plain": False, "ours": False}),
+    ],
+)
+def test_autocast_in_bfloat16_gives_ours_the_norms_of_the_trainer(dtype, autocast, expected):
+    runs = make_runs("dynamixer_nano", "inference", settings(dtype=dtype, autocast=autocast))
+    found = {
+        variant: any(isinstance(module, HalfLayerNorm) for module in run.model.modules())
+        for variant, run in runs.items()
+    }
+    assert found == expected
 
 
 def test_an_interrupted_measurement_goes_on(tmp_path, capsys):
