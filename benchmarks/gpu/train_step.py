@@ -25,6 +25,7 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -165,7 +166,12 @@ def profiled(step: Step, device: torch.device) -> Result:
 
 def waits(events: list[FunctionEvent]) -> int:
     """Return how many calls within the steps wait for the device; not those at the end."""
-    spans = [event.time_range for event in events if event.name == _STEP]
+    # A GPU has spans of the steps of its own, which lie later, about the wait at the end.
+    spans = [
+        event.time_range
+        for event in events
+        if event.name == _STEP and event.device_type == DeviceType.CPU
+    ]
     return sum(
         any(span.start <= event.time_range.start <= span.end for span in spans)
         for event in events

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import models
@@ -131,6 +133,22 @@ def test_waits_are_counted_within_steps_alone():
         with record_function("cudaDeviceSynchronize"):
             torch.ones(1)
     assert train_step.waits(list(profiler.events())) == 2
+
+
+def event(name, start, end, device_type=DeviceType.CPU):
+    return FunctionEvent(
+        id=0, name=name, thread=0, start_us=start, end_us=end, device_type=device_type
+    )
+
+
+def test_what_a_gpu_says_of_a_step_is_no_span_of_the_host():
+    events = [
+        event("one step", 0, 10),
+        event("cudaStreamSynchronize", 5, 6),
+        event("one step", 4, 40, DeviceType.CUDA),  # its own work of that step, later
+        event("cudaDeviceSynchronize", 12, 40),
+    ]
+    assert train_step.waits(events) == 1
 
 
 def test_the_pipeline_counts_images(cases):
