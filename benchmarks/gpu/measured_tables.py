@@ -16,7 +16,6 @@ from benchmarks.gpu import (
     model_runs,
     pipeline_speed,
     stream_stress,
-    train_step,
 )
 from benchmarks.model_timing import median_ratio
 
@@ -90,14 +89,14 @@ def models(report: Report) -> str:
 def training_step(report: Report) -> str:
     """Return a row a case and variant."""
     heads = ("step [ms]", "to plain PyTorch", "host [ms]", "waits of the host")
-    names = [*train_step.CASES, train_step.SETTINGS]
+    names = [*model_runs.STEPS, model_runs.SETTINGS]
     rows = []
     for name in [*names, *_others(report, names)]:
         found = report["cases"].get(name)
         if (text := _missing(found)) or found is None:
             rows.append([name, *[text] * len(heads)])
             continue
-        plain = found["step_ms"].get(train_step.PLAIN)
+        plain = found["step_ms"].get(model_runs.PLAIN_STEP)
         for variant, ms in found["step_ms"].items():
             ratio = f"{ms / plain:.2f}" if plain else _NONE
             waits = f"{found['profiles'][variant]['waits_per_step']:.1f}"

@@ -1,4 +1,4 @@
-"""Which models are timed on a GPU, and how; nothing that takes long is imported here.
+"""Which models and steps are timed on a GPU, and how; nothing that takes long is imported here.
 
 Split convolutions and k = 9 also with contiguous layout: channels-last is not faster for all.
 """
@@ -69,3 +69,9 @@ LARGE = {
     **_both("amixer_deit_s", 256),
 }
 RUNS = {**FIRST, **FAMILIES, **LARGE}
+
+PLAIN_STEP = "plain PyTorch"
+STEPS = ("dynamixer_s, eager", "dynamixer_s, blocks", "narrow, eager", "narrow, blocks")
+SETTINGS = "narrow, settings"
+"""Of `train_step`: what stands beside our steps, models and ways to run them, and the case in which
+single settings are turned."""

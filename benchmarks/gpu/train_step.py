@@ -33,6 +33,7 @@ from benchmarks.engine.memory_run import Case, Step, our_step, plain_step
 from benchmarks.gpu.frame import experiment
 from benchmarks.gpu.frame.device import wait
 from benchmarks.gpu.frame.experiment import Result
+from benchmarks.gpu.model_runs import PLAIN_STEP, SETTINGS, STEPS
 from trainer.engine import engine
 from trainer.engine.process_group import init_process_group
 from trainer.process.world import bootstrap
@@ -46,14 +47,8 @@ NARROW = Case(
     dtype="bf16",
 )
 _SMALL = Case(model="dynamixer_nano", size=32, per_rank=4, arguments={"depths": (1, 1)})
-CASES = {
-    "dynamixer_s, eager": WHOLE,
-    "dynamixer_s, blocks": replace(WHOLE, compiled=True),
-    "narrow, eager": NARROW,
-    "narrow, blocks": replace(NARROW, compiled=True),
-}
-SETTINGS = "narrow, settings"
-PLAIN = "plain PyTorch"
+_MODELS = (WHOLE, replace(WHOLE, compiled=True), NARROW, replace(NARROW, compiled=True))
+CASES = dict(zip(STEPS, _MODELS, strict=True))
 STAGES = (0, 1)
 DEEPSPEED_SETTINGS: dict[str, dict[str, object]] = {
     "stage 1, DeepSpeed's timer": {"timers": {"throughput": {"enabled": True}}},
@@ -85,7 +80,7 @@ def deepspeed_with(settings: dict[str, object]) -> Iterator[None]:
 
 def variants_of(case: Case) -> dict[str, Step]:
     """Return the step by hand and ours at each stage."""
-    return {PLAIN: plain_step(case)} | {f"stage {s}": our_step(case, s) for s in STAGES}
+    return {PLAIN_STEP: plain_step(case)} | {f"stage {s}": our_step(case, s) for s in STAGES}
 
 
 def settings_of(case: Case) -> dict[str, Step]:
