@@ -20,10 +20,12 @@ class Run(NamedTuple):
 
 _AUTOCAST = ("--autocast", "bfloat16")
 _BLOCKS = ("--compiled", "blocks")
-"""Compiling whole models takes minutes; of one it shows whether it is worth them."""
+_WHOLE = ("--compiled", "whole")
 FIRST = {
-    "dynamixer_s, autocast, training": Run("dynamixer_s", "training", options=_AUTOCAST),
-    "dynamixer_s, bf16, inference": Run("dynamixer_s", "inference"),
+    "dynamixer_s, autocast, training": Run(
+        "dynamixer_s", "training", options=(*_AUTOCAST, *_BLOCKS)
+    ),
+    "dynamixer_s, bf16, inference": Run("dynamixer_s", "inference", options=_BLOCKS),
     "dynamixer_s, autocast, kernels, training": Run(
         "dynamixer_s", "training", options=(*_AUTOCAST, *_BLOCKS), kernels=True
     ),
@@ -68,7 +70,14 @@ LARGE = {
     **_both("amixer_s", 128),
     **_both("amixer_deit_s", 256),
 }
-RUNS = {**FIRST, **FAMILIES, **LARGE}
+WHOLE = {
+    "dynamixer_s, autocast, whole, training": Run(
+        "dynamixer_s", "training", options=(*_AUTOCAST, *_WHOLE)
+    ),
+    "dynamixer_s, bf16, whole, inference": Run("dynamixer_s", "inference", options=_WHOLE),
+}
+"""Compiling whole models takes minutes; of one it shows whether it is worth them."""
+RUNS = {**FIRST, **FAMILIES, **LARGE, **WHOLE}
 
 PLAIN_STEP = "plain PyTorch"
 STEPS = ("dynamixer_s, eager", "dynamixer_s, blocks", "narrow, eager", "narrow, blocks")

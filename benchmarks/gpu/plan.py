@@ -6,7 +6,7 @@ step, the pipeline, both together; then the other families, and what takes long.
 
 from typing import NamedTuple
 
-from benchmarks.gpu.model_runs import FAMILIES, FIRST, LARGE
+from benchmarks.gpu.model_runs import FAMILIES, FIRST, LARGE, WHOLE
 
 
 class Part(NamedTuple):
@@ -41,5 +41,6 @@ PARTS = (
     Part("other families", "model_speed", tuple(FAMILIES), on_cpu=False),
     Part("engine state", "engine_state", limit_s=150),
     Part("large models", "model_speed", tuple(LARGE), on_cpu=False),
+    Part("whole graphs", "model_speed", tuple(WHOLE), on_cpu=False),
     Part("CIFAR-10", "cifar", needs="cifar10"),
 )
