@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -111,9 +112,11 @@ def measure(arguments: argparse.Namespace, setting: Setting) -> Result:
 
 def _engine_use(batches: Iterator[Batch]) -> str | None:
     """Return the use of the JPEG engine in percent, asked for while batches flow."""
-    for _ in range(_WARM_UP):
-        next(batches)
-    return asked_of_driver("utilization.jpeg")
+    with ThreadPoolExecutor(1) as asking:  # the answer takes the driver longer than queues last
+        answer = asking.submit(asked_of_driver, "utilization.jpeg")
+        while not answer.done():
+            next(batches)
+    return answer.result()
 
 
 def cases(arguments: argparse.Namespace) -> dict[str, Case]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,24 @@ def test_the_pipeline_counts_images(cases):
     for case in cases("pipeline_speed").values():
         assert case["images_per_s"] > 1
         assert case["jpeg_engine_percent"] is None
+
+
+def test_batches_flow_while_the_driver_is_asked(tmp_path, monkeypatch):
+    driver, answer = tmp_path / "nvidia-smi", tmp_path / "answer"
+    driver.write_text(f"#!/bin/sh\nuntil [ -e {answer} ]; do sleep 0.01; done\necho 37\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def batches():
+        for _ in range(50):
+            time.sleep(0.01)
+            yield None
+        answer.touch()  # told only when so many have been taken
+        while True:
+            time.sleep(0.01)
+            yield None
+
+    assert pipeline_speed._engine_use(batches()) == "37"
 
 
 def test_the_tables_show_what_is_there_and_name_what_is_not(results, tmp_path):
