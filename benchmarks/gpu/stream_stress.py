@@ -103,7 +103,7 @@ def mismatches(one: list[list[int]], other: list[list[int]]) -> list[int]:
 def measure(arguments: argparse.Namespace, name: str) -> Result:
     """Compare the two passes with one loader."""
     device = arguments.device
-    size, count, images = (128, 500, 4096) if device.type == "cuda" else (4, 3, 16)
+    size, count, images = (64, 500, 4096) if device.type == "cuda" else (4, 3, 16)
     with tempfile.TemporaryDirectory() as scratch:
         folder = image_folder(arguments.data, Path(scratch, "images"), at_least=images)
         loader = open_loader(open_source(folder), *LOADERS[name], batch=size, device=device)
