@@ -10,8 +10,8 @@ from PIL import features
 
 
 def machine() -> dict[str, object]:
-    """Return what figures depend on."""
-    versions = {name: metadata.version(name) for name in ("numpy", "Pillow", "webdataset")}
+    """Return what figures depend on; None for a package that is not installed."""
+    versions = {name: version_of(name) for name in ("numpy", "Pillow", "webdataset")}
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "cpu": _cpu_model(),
@@ -21,6 +21,14 @@ def machine() -> dict[str, object]:
         "libjpeg-turbo of Pillow": features.version("libjpeg_turbo"),
         **versions,
     }
+
+
+def version_of(package: str) -> str | None:
+    """Return its version; None where it is not installed, and what does without is measured."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def bfloat16_units() -> list[str]:

@@ -1,18 +1,17 @@
 """What figures of a GPU depend on: the machine, the GPU, its driver, and versions."""
 
 import subprocess
-from importlib import metadata
 
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, version_of
 
 PACKAGES = ("torch", "triton", "torchvision", "timm", "deepspeed", "nvidia-dali-cuda130")
 
 
 def about(device: torch.device) -> dict[str, object]:
     """Return what figures of `device` depend on; None for a package that is not installed."""
-    found = {**machine(), **{name: _version(name) for name in PACKAGES}, "device": device.type}
+    found = {**machine(), **{name: version_of(name) for name in PACKAGES}, "device": device.type}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found["gpu"] = properties.name
@@ -31,10 +30,3 @@ def asked_of_driver(key: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
