@@ -126,6 +126,23 @@ def test_all_sh_puts_the_packages_on_the_path(packages, tmp_path):
     assert (tmp_path / f"millstream-gpu-{os.getuid()}" / "hjson").is_dir()
 
 
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path, target=None):
+        if name in ("deepspeed", "nvidia.dali", "pydantic", "plotly", "simplejpeg", "webdataset",
+                    "zlib_ng", "argcomplete", "millstream_native"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import benchmarks.gpu.run_all, benchmarks.gpu.kernel_speed, benchmarks.gpu.model_speed
+import benchmarks.bench_model
+"""
+
+
+def test_kernels_and_models_are_measured_without_what_has_to_be_brought():
+    subprocess.run([sys.executable, "-c", WITHOUT], cwd=ROOT, check=True)
+
+
 def test_modules_for_another_python_are_left_out(wheels):
     (wheel,) = wheels.glob("simplejpeg*.whl")
 
