@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, cast
+from unittest import mock
 
 import psutil
 import timm
@@ -30,6 +31,7 @@ from benchmarks.model_limits.measured_peaks import measured_peak
 from benchmarks.model_limits.product_share import shares
 from models.build import compile_in_place
 from models.half_norms import norms_in_half
+from models.kernels import switch
 from trainer.capacity import memory
 from trainer.process.allocator import give_back
 
@@ -274,7 +276,9 @@ def device_limits(name: str, mode: Mode, settings: Settings) -> dict[str, object
         "batch_size": settings.batch_size,
         "dtype": settings.dtype,
     }
-    ours = products(lambda: make_ours(name), **given)
+    # Fused or not they are the same products, and a fused operator is none that can be counted.
+    with mock.patch.object(switch, "ENABLED", new=False):
+        ours = products(lambda: make_ours(name), **given)
     return {
         "flops_per_step": model_cost.step_flops(
             products(lambda: make_plain(name), **given), training=training

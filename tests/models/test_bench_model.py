@@ -11,8 +11,9 @@ import torch
 
 from benchmarks import bench_model, model_speed, model_speed_table
 from benchmarks.model_limits import measured_peaks
-from benchmarks.model_timing import Settings, make_runs
+from benchmarks.model_timing import Settings, device_limits, make_runs
 from models.half_norms import HalfLayerNorm
+from models.kernels import switch
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = "splitmixer_ii_256_8"
@@ -80,6 +81,17 @@ def test_autocast_in_bfloat16_gives_ours_the_norms_of_the_trainer(dtype, autocas
         for variant, run in runs.items()
     }
     assert found == expected
+
+
+@pytest.mark.parametrize("name", ["dynamixer_nano", SMALLEST])
+def test_limits_count_what_fused_kernels_compute(name, monkeypatch):
+    found = []
+    for enabled in (False, True):
+        monkeypatch.setattr(switch, "ENABLED", enabled)
+        limits = device_limits(name, "inference", settings())
+        assert limits is not None
+        found.append((limits["flops_per_step"], limits["least_bytes_per_step"]))
+    assert found[0] == found[1]
 
 
 def test_an_interrupted_measurement_goes_on(tmp_path, capsys):
