@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.build import input_config
+from models.kernels import switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def _count(model: nn.Module, size: tuple[int, int]) -> tuple[int | None, int | N
         images = torch.zeros(1, 3, *size, device=device)
         counter = FlopCounterMode(display=False)
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), switch.off():
                 with counter:
                     shadow(images)
                 forward = getattr(shadow, "forward_features", None)

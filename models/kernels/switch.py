@@ -1,6 +1,8 @@
 """Whether models use the fused kernels: as a recipe says, or as MILLSTREAM_KERNELS forces."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIABLE = "MILLSTREAM_KERNELS"
 
@@ -29,3 +31,14 @@ def choose(enabled: bool) -> None:  # the name says what it is
     global ENABLED  # noqa: PLW0603  # models read it at each forward pass
     said = forced()
     ENABLED = enabled if said is None else said
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Do without the kernels in this context, whatever is said: what is in them can be counted."""
+    global ENABLED  # noqa: PLW0603  # as above
+    before, ENABLED = ENABLED, False
+    try:
+        yield
+    finally:
+        ENABLED = before

@@ -5,6 +5,7 @@ from torch import nn
 
 from models.build import build_model
 from models.cost import model_cost
+from models.kernels import switch
 
 
 def products_by_hand(model: nn.Module, rows: dict[str, int]) -> int:
@@ -25,6 +26,15 @@ def test_a_convmixer_costs_what_its_layers_do():
     assert cost.macs == products_by_hand(model, {**layers, "head": 1})
     assert cost.tokens == positions
     assert cost.area == 1.0
+
+
+@pytest.mark.parametrize("name", ["dynamixer_nano", "convmixer_256_8"])
+def test_what_fused_kernels_compute_counts(name, monkeypatch):
+    model = build_model(name, num_classes=10)
+    plain = model_cost(model, name)
+    monkeypatch.setattr(switch, "ENABLED", True)
+    assert model_cost(model, name) == plain
+    assert switch.ENABLED
 
 
 SMALLEST = (
