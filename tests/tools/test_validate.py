@@ -21,6 +21,7 @@ from tests.support.forks import ROOT
 from tests.support.pictures import CLASSES
 from tests.support.trained_models import NAME, describe, small_model, write_run
 from tools import validate
+from tools.trained.ranks import _place
 
 # DALI and PIL differ by a level or two of 255 in some pixels.
 PIXEL_TOLERANCE = 0.05
@@ -232,6 +233,29 @@ def test_the_mirror_image_is_averaged_in(run, image_folder, tmp_path, capsys):
         for data in (tmp_path / "plain", tmp_path)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "ranks", "local_rank", "gpus", "expected"),
+    [
+        (None, 1, 0, 2, "cuda:0"),
+        ("cuda", 1, 0, 2, "cuda:0"),  # torch makes no device current that has no number
+        ("cuda:1", 1, 0, 2, "cuda:1"),
+        ("cuda:1", 2, 0, 2, "cuda:0"),  # each rank has its own
+        (None, 2, 1, 1, "cuda:0"),  # Slurm shows each rank one GPU
+    ],
+)
+def test_a_rank_takes_a_gpu_by_its_number(monkeypatch, device, ranks, local_rank, gpus, expected):
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", current.append, raising=False)
+    monkeypatch.setattr(torch.cuda, "_check_stray_context", lambda _: None, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+    place = _place(device, wants_gpu=True)
+    assert place == torch.device(expected)
+    assert current == [place.index]
 
 
 def test_two_ranks_count_every_image_once(run, capsys, forks):
