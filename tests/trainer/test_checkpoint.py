@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.assembly.trainer import _commit
 from trainer.engine.state import TrainingState
 from trainer.events import Evaluated
 from trainer.record import checkpoint
@@ -114,6 +115,11 @@ def test_a_checkpoint_of_format_1_is_read(tmp_path):
     (path / "meta.json").write_text(json.dumps({**tree, "format": 1}))
     assert checkpoint.find_latest(tmp_path) == (path, [])
     assert checkpoint.read(path)[1] == meta(1)
+
+
+def test_where_there_is_no_git_a_run_starts_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _commit() == "unknown"
 
 
 def test_damaged_checkpoints_do_not_push_whole_ones_out(tmp_path):

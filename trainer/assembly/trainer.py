@@ -146,17 +146,21 @@ def _utilization(recipe: Recipe, world: World, cost: Cost | None) -> Utilization
 
 def _environment(recipe: Recipe, world: World) -> dict[str, str | int]:
     """For the reader of a checkpoint: what made it."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "world_size": world.world_size,
         "zero_stage": recipe.zero.stage,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": asked.stdout.strip() or "unknown",
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """This version of ours, as git calls it; "unknown" where there is no git, or it knows none."""
+    command = ["git", "describe", "--always", "--dirty"]
+    folder = Path(__file__).parent
+    try:
+        asked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # as in most containers
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
