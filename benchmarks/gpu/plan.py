@@ -31,8 +31,8 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("first contact", "first_contact", limit_s=150),
-    Part("fused kernels", "kernel_speed", limit_s=150),
-    Part("decoders agree", "decode_parity", limit_s=90),
+    Part("fused kernels", "kernel_speed", limit_s=210),
+    Part("decoders agree", "decode_parity", limit_s=120),
     Part("batches arrive whole", "stream_stress", limit_s=90),
     Part("DynaMixer-S", "model_speed", tuple(FIRST), limit_s=400),
     Part("training step", "train_step", limit_s=240),
