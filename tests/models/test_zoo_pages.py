@@ -37,6 +37,15 @@ def test_the_idea_takes_five_sentences(page):
     assert len(re.findall(r"[.!?](?=\s)", idea)) == 5
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_formula_is_a_block_of_its_own(page):
+    lines = PAGES[page].partition("## Formula")[2].partition("## Variants")[0].splitlines()
+    starts = [n for n, line in enumerate(lines) if line.startswith("    ")]
+    assert starts
+    # Markdown takes what follows a line of text for more of it.
+    assert all(not lines[n - 1] or n - 1 in starts for n in starts)
+
+
 def test_the_pages_counts_are_the_zoos():
     with (DOCS / "model_zoo.csv").open(encoding="utf-8", newline="") as file:
         zoo = {row["model"]: (row["parameters"], int(row["macs"])) for row in csv.DictReader(file)}
