@@ -1,7 +1,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """Say what is on images: the most probable classes of each.
 
-    python tools/predict.py runs/quickstart data/digits/test                 # folders, recursively
+    python tools/predict.py runs/quickstart data/digits/val                  # folders, recursively
     python tools/predict.py runs/dynamixer_s cat.jpg 'photos/*.png' https://example.org/dog.jpg
     python tools/predict.py runs/dynamixer_s photos --csv predictions.csv --embeddings photos.npz
 
