@@ -214,6 +214,7 @@ def small(data: str) -> dict[str, object]:
         "optim.lr": lr,
         "data.mean": mean,
         "data.std": std,
+        "evaluation.crop_mode": "squash" if size == 224 else None,
     }
 
 
@@ -309,6 +310,11 @@ def test_a_recipe_states_the_paper_s_result_and_ours(name):
 def test_token_labels_are_where_their_model_has_a_classifier_of_tokens(name):
     recipe = load(name)
     assert bool(recipe.token_labels.file) == recipe.model.name.startswith("lvvit")
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_published_recipe_leaves_the_loader_to_the_machine(name):
+    assert load(name).data.loader == "auto"
 
 
 def test_no_two_recipes_train_in_one_folder():
