@@ -11,6 +11,7 @@ import torch
 from timm.data.config import resolve_model_data_config
 from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
+from timm.optim import auto_group_layers
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -31,8 +32,8 @@ class TimmModel(Protocol):
         """Put a fresh classifier on."""
         ...
 
-    def get_classifier(self) -> nn.Module:
-        """The last linear layer."""
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
+        """The last linear layer; two where a model was distilled through a token of its own."""
         ...
 
     def group_matcher(self) -> dict[str, object]:
@@ -197,8 +198,23 @@ def compile_in_place(model: nn.Module, *, blocks: bool, mode: str = "default") -
         module.compile(dynamic=False, mode=mode)
 
 
+def classifier_names(model: nn.Module) -> tuple[str, ...]:
+    """The paths of the model's classifiers: mostly one, two in models as `deit_*_distilled`."""
+    names = cast("str | tuple[str, ...]", cast("TimmModel", model).pretrained_cfg["classifier"])
+    return (names,) if isinstance(names, str) else names
+
+
+def classifier_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the model's classifiers; empty where it has none."""
+    found = cast("TimmModel", model).get_classifier()
+    modules = found if isinstance(found, tuple) else (found,)
+    return [weight for module in modules for weight in module.parameters()]
+
+
 def layer_ids(model: nn.Module) -> dict[str, int]:
     """The layer of each parameter by name, from 0 at the stem; the classifier is in the last."""
+    if not hasattr(model, "group_matcher"):  # timm then takes groups of 12 parameters
+        return cast("dict[str, int]", auto_group_layers(model))
     matcher = cast("TimmModel", model).group_matcher()
     return cast("dict[str, int]", group_parameters(model, matcher, reverse=True))
 
@@ -209,7 +225,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         layer: [spec for spec in specs if spec[1] != MATCH_PREV_GROUP]  # such as the last norm
         if isinstance(specs, (list, tuple))
         else specs
-        for layer, specs in cast("TimmModel", model).group_matcher().items()
+        for layer, specs in getattr(model, "group_matcher", dict)().items()
     }
     paths = [_common_path(names) for names in group_parameters(model, matcher).values()]
     # A layer is a member of a list; where it is several members, their common path is the list.
@@ -222,7 +238,9 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
         if list(child.children())
     ]
     if not blocks:
-        raise ValueError(f"{type(model).__name__} has no repeated blocks; compile it whole")
+        raise ValueError(
+            f"run.compile blocks: {type(model).__name__} names no repeated blocks; use model"
+        )
     return blocks
 
 

@@ -5,20 +5,30 @@ layouts are mapped by `models.weights.checkpoints`.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 from torch import nn
 
-from models.build import TimmModel, input_config
+from models.build import TimmModel, classifier_names, input_config
 from models.weights.checkpoint_files import WeightsError, read_weights
 from models.weights.checkpoints import convert, published_weights
 from trainer.record import checkpoint
 
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 _log = logging.getLogger(__name__)
 
 
-def load_weights(model: nn.Module, source: str, *, name: str, key: str) -> bool:
+def load_weights(
+    model: nn.Module,
+    source: str,
+    *,
+    name: str,
+    key: str,
+    arguments: Mapping[str, object] = _NOTHING,
+) -> bool:
     """Put the weights that `source` names into `model`.
 
     A classifier for another number of classes is left as it is, freshly drawn, and that is logged.
@@ -28,6 +38,7 @@ def load_weights(model: nn.Module, source: str, *, name: str, key: str) -> bool:
         source: a run folder, a checkpoint folder, a file, or a timm name (see `find_weights`).
         name: the variant that `model` is, and that the weights must be of.
         key: the recipe's key, for error messages.
+        arguments: of the constructor of `model`, where they are not the variant's.
 
     Returns:
         Whether the classifier came along.
@@ -38,7 +49,7 @@ def load_weights(model: nn.Module, source: str, *, name: str, key: str) -> bool:
     stored = read_weights(find_weights(source, key=key))
     size = input_config(model).size
     try:
-        weights, other = convert(stored, name, img_size=size)
+        weights, other = convert(stored, name, img_size=size, arguments=arguments)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     ours, theirs = (cast("TimmModel", each).num_classes for each in (model, other))
@@ -86,5 +97,5 @@ def _in_folder(path: Path, key: str) -> Path:
 
 
 def _classifier_keys(model: nn.Module) -> list[str]:
-    classifier = cast("str", cast("TimmModel", model).pretrained_cfg["classifier"])
-    return [key for key in model.state_dict() if key.startswith(f"{classifier}.")]
+    prefixes = tuple(f"{name}." for name in classifier_names(model))
+    return [key for key in model.state_dict() if key.startswith(prefixes)]

@@ -21,7 +21,14 @@ from torch import nn
 
 import models
 from models import splitmixer
-from models.build import TimmModel, input_config, take_size, takes_size, unknown_variant
+from models.build import (
+    TimmModel,
+    classifier_names,
+    input_config,
+    take_size,
+    takes_size,
+    unknown_variant,
+)
 from models.layers.arguments import Size, as_pair
 from models.layers.resampling import PositionIndexed
 from models.weights.checkpoint_files import Stored, Weights, WeightsError
@@ -155,7 +162,7 @@ def _timm_convmixer_name(key: str) -> str:
 def _image_channels(stored: Stored, model: nn.Module) -> int | None:
     """How many channels the images of a checkpoint have, None if as many as the model's."""
     first_conv = cast("TimmModel", model).pretrained_cfg["first_conv"]
-    if first_conv is None:
+    if not isinstance(first_conv, str):  # none, or several
         return None
     weights = _family_filter(model)(stored.weights, model)
     key = f"{first_conv}.weight"
@@ -167,10 +174,9 @@ def _image_channels(stored: Stored, model: nn.Module) -> int | None:
 
 def _fit_classifier(weights: Weights, model: nn.Module) -> None:
     """Give the model as many classes as the checkpoint has; none if it has no classifier."""
-    described = cast("TimmModel", model)
-    classifier = described.pretrained_cfg["classifier"]
-    head = weights.get(f"{classifier}.weight")
-    if head is None and f"{classifier}.bias" not in weights:
+    described, names = cast("TimmModel", model), classifier_names(model)
+    head = next((weights[key] for name in names if (key := f"{name}.weight") in weights), None)
+    if head is None and not any(f"{name}.bias" in weights for name in names):
         described.reset_classifier(0)
     elif head is not None and head.ndim > 0 and len(head) != described.num_classes:
         described.reset_classifier(len(head))

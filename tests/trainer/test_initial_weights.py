@@ -81,6 +81,34 @@ def test_another_number_of_classes_draws_the_classifier_afresh(tmp_path, caplog)
     assert "its classifier is drawn afresh" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "crossvit_tiny_240"])
+def test_a_model_with_two_classifiers_begins_with_both_or_draws_both_afresh(name, tmp_path):
+    torch.manual_seed(3)
+    trained = build_model(name, num_classes=10)
+    path = saved(tmp_path / "trained.safetensors", trained.state_dict())
+    classifiers = tuple(f"{each}." for each in trained.pretrained_cfg["classifier"])
+    for num_classes in (10, 7):
+        torch.manual_seed(0)
+        target = build_model(name, num_classes=num_classes)
+        before = {key: value.clone() for key, value in target.state_dict().items()}
+        came = load_weights(target, str(path), name=name, key="model.init_from")
+        assert came == (num_classes == 10)
+        for key, value in target.state_dict().items():
+            is_drawn = key.startswith(classifiers) and num_classes == 7
+            assert torch.equal(value, before[key] if is_drawn else trained.state_dict()[key])
+
+
+def test_a_model_with_other_arguments_begins_with_a_run_of_the_same_ones(tmp_path):
+    arguments = {"segments": 2}
+    path = saved(tmp_path / "ablation.safetensors", model(3, arguments=arguments).state_dict())
+    target = model(0, arguments=arguments)
+    with pytest.raises(ValueError, match="of another shape"):
+        start(target, path)
+    load_weights(target, str(path), name=NAME, key="model.init_from", arguments=arguments)
+    expected = model(3, arguments=arguments).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in target.state_dict().items())
+
+
 def test_another_input_size_is_resampled_as_timm_does_on_loading(tmp_path):
     path = saved(tmp_path / "small.safetensors", model(3).state_dict())
     target = model(0, img_size=64)

@@ -6,7 +6,7 @@ from timm.optim import get_optimizer_info, list_optimizers
 from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 
-from models.build import build_model, layer_ids
+from models.build import build_model, classifier_weights, layer_ids
 from trainer.optimization.optim import OptimConfig, build_optimizer
 from trainer.optimization.optimizer_names import OPTIMIZERS
 from trainer.optimization.parameter_groups import freeze, frozen_norms, lr_scales, parameter_groups
@@ -44,7 +44,18 @@ def test_what_a_pattern_names_is_not_decayed():
     assert any(parameter is model.head.weight for parameter in spared["params"])
 
 
-@pytest.mark.parametrize("name", ["dynamixer_nano", "vip_s7", "amixer_t", "splitmixer_i_256_8"])
+def test_what_a_model_of_timm_s_exempts_by_a_pattern_is_not_decayed():
+    with torch.device("meta"):
+        model = build_model("xcit_nano_12_p16_224", num_classes=10)
+    _, spared = parameter_groups(model, OptimConfig(lr=1.0))
+    assert any(weight is model.pos_embed.token_projection.weight for weight in spared["params"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    # The last one names no layers.
+    ["dynamixer_nano", "vip_s7", "amixer_t", "splitmixer_i_256_8", "poolformer_s12"],
+)
 def test_layer_decay_gives_each_weight_timm_s_share(name):
     with torch.device("meta"):
         model = build_model(name, num_classes=10)
@@ -56,7 +67,7 @@ def test_layer_decay_gives_each_weight_timm_s_share(name):
     groups = parameter_groups(model, OptimConfig(lr=1.0, layer_decay=0.7))
     ours = {id(w): group.get("lr_scale", 1.0) for group in groups for w in group["params"]}
     assert ours == pytest.approx(expected)
-    assert ours[id(model.get_classifier().weight)] == 1.0
+    assert all(ours[id(weight)] == 1.0 for weight in classifier_weights(model))
     assert min(layer_ids(model).values()) == 0
 
 
@@ -66,6 +77,16 @@ def test_the_backbone_learns_at_its_share_of_the_classifier_s_rate():
     plain = lr_scales(model, OptimConfig(lr=1.0, layer_decay=0.5))
     assert scales["head.weight"] == scales["head.bias"] == 1.0
     assert all(scales[key] == plain[key] * 0.01 for key in scales if not key.startswith("head."))
+
+
+def test_both_classifiers_of_a_distilled_model_learn_at_the_whole_rate():
+    with torch.device("meta"):
+        model = build_model("deit_tiny_distilled_patch16_224", num_classes=10)
+    scales = lr_scales(model, OptimConfig(lr=1.0, backbone_lr=0.01))
+    named = dict(model.named_parameters())
+    assert {name for name in named if name not in scales} == {
+        name for name in named if name.startswith(("head.", "head_dist."))
+    }
 
 
 def test_frozen_weights_are_in_no_group_and_their_statistics_stand_still():

@@ -85,7 +85,8 @@ def assemble(
             )
         )
     if recipe.model.init_from and latest is None:
-        load_weights(model, recipe.model.init_from, name=recipe.model.name, key="model.init_from")
+        source, name = recipe.model.init_from, recipe.model.name
+        load_weights(model, source, name=name, key="model.init_from", arguments=recipe.model.args)
     freeze(model, recipe.model.freeze)
     draws = ModelDraws(model, seed=recipe.run.seed, rank=world.rank)
     engine = Engine(model, recipe, plan)

@@ -116,7 +116,9 @@ def build_optimizer(
     if config.clip_value:
         optimizer.register_step_pre_hook(lambda *_: _clip_values(optimizer, config.clip_value))
     if config.clip_agc:
-        classifier = {id(weight) for weight in _classifier(model).parameters()}
+        from models.build import classifier_weights
+
+        classifier = {id(weight) for weight in classifier_weights(model)}
         optimizer.register_step_pre_hook(
             lambda *_: _clip_adaptively(optimizer, config.clip_agc, classifier)
         )
@@ -141,10 +143,6 @@ def _construct(groups: list[dict[str, object]], config: OptimConfig) -> "torch.o
         weight_decay=config.weight_decay,
         **{name: value for name, value in given.items() if value is not None},
     )
-
-
-def _classifier(model: "nn.Module") -> "nn.Module":
-    return model.get_classifier()  # pyright: ignore[reportCallIssue]  # timm's classifiers have it
 
 
 def _clip_values(optimizer: "torch.optim.Optimizer", most: float) -> None:

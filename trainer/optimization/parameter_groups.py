@@ -1,11 +1,10 @@
 """Parameter groups: what is decayed, and at which share of the learning rate each weight learns."""
 
 from fnmatch import fnmatchcase
-from typing import cast
 
 from torch import nn
 
-from models.build import TimmModel, layer_ids
+from models.build import classifier_weights, layer_ids
 from trainer.optimization.optim import OptimConfig
 
 
@@ -19,7 +18,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
         ValueError: if a pattern of `no_decay` matches nothing, or there is no classifier that
             could learn faster than the rest.
     """
-    exempt = getattr(model, "no_weight_decay", set)()
+    exempt = (*getattr(model, "no_weight_decay", set)(), *config.no_decay)
     scales = lr_scales(model, config)
     names = [name for name, weight in model.named_parameters() if weight.requires_grad]
     check_patterns(
@@ -28,8 +27,9 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name in names:
         weight = model.get_parameter(name)
-        spared = weight.ndim <= 1 or name.endswith(".bias") or name in exempt
-        spared = spared or any(fnmatchcase(name, pattern) for pattern in config.no_decay)
+        spared = weight.ndim <= 1 or name.endswith(".bias")
+        # timm's models name patterns, too.
+        spared = spared or any(fnmatchcase(name, pattern) for pattern in exempt)
         key = (spared and not config.decay_all, scales.get(name, 1.0))
         groups.setdefault(key, []).append(weight)
     built: list[dict[str, object]] = []
@@ -49,7 +49,7 @@ def lr_scales(model: nn.Module, config: OptimConfig) -> dict[str, float]:
         last = max(layers.values())
         scales = {name: config.layer_decay ** (last - layer) for name, layer in layers.items()}
     if config.backbone_lr != 1.0:
-        head = {id(weight) for weight in cast("TimmModel", model).get_classifier().parameters()}
+        head = {id(weight) for weight in classifier_weights(model)}
         if not head:
             raise ValueError(
                 f"optim.backbone_lr: {type(model).__name__} has no classifier to learn faster than"
