@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.build import build_model, input_config
+from models.build import build_model, input_config, unknown_variant
 from pipeline.config import InputSpec
 from trainer.initial_weights import load_weights
 from trainer.optimization.loss import DistillConfig, LossConfig, training_loss
@@ -98,6 +98,8 @@ class Distillation:
 
 
 def _load_teacher(config: DistillConfig, num_classes: int) -> nn.Module:
+    if unknown := unknown_variant(config.teacher):
+        raise ValueError(f"distill.teacher: {unknown}")
     teacher = build_model(config.teacher, num_classes=num_classes)
     source = config.weights or config.teacher
     if not load_weights(teacher, source, name=config.teacher, key="distill.weights"):

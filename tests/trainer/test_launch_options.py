@@ -25,6 +25,7 @@ schedule: {epochs: 9, shape: constant}
 run: {log_every: 1}
 """
 NAME, LR, SHARE = "dynamixer_nano", 1e-3, 0.01
+IMPATIENT = ("optim.lr=1e-30", "run.patience=1")
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,7 @@ def weights(place: Path, name: str) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def impatient(forks, place):
     """A run that cannot get better: what it learns is less than float32 can hold."""
-    overrides = (f"data.root={place / 'ten'}", "optim.lr=1e-30", "run.patience=1")
-    return launch(forks, place, "first", *overrides)
+    return launch(forks, place, "first", *IMPATIENT, f"data.root={place / 'ten'}")
 
 
 def test_patience_ends_a_run_that_does_not_get_better(impatient, place):
@@ -72,6 +72,14 @@ def test_patience_ends_a_run_that_does_not_get_better(impatient, place):
     assert "complete: 1 evaluations in a row without a better top-1" in said
     summary = json.loads((place / "runs" / "first" / "summary.json").read_text())
     assert (summary["epochs"], summary["steps"]) == (2, 8)
+
+
+def test_a_run_that_patience_ended_stays_as_it_is(impatient, forks, place):
+    log = place / "runs" / "first" / "metrics.jsonl"
+    before = log.read_bytes()
+    code, said = launch(forks, place, "first", *IMPATIENT, f"data.root={place / 'ten'}")
+    assert (code, log.read_bytes()) == (0, before)
+    assert "this run is complete after 2 epochs, and nothing is done" in said
 
 
 @pytest.fixture(scope="module")

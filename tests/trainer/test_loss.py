@@ -1,6 +1,7 @@
 """The losses against PyTorch's own and against the sums of their definitions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 from models.build import build_model
 from pipeline.config import InputSpec
-from trainer.distillation import Distillation
+from tests.support.recipes import recipe
+from trainer.distillation import Distillation, build_criterion
 from trainer.optimization.loss import (
     DistillConfig,
     LossConfig,
@@ -114,6 +116,12 @@ def test_distillation_is_the_weighted_sum_of_its_definition(kind, temperature, a
     torch.testing.assert_close(
         criterion(images, logits, targets).double(), expected, rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_teacher_that_does_not_exist_is_named_by_its_key():
+    asked = replace(recipe(), distill=DistillConfig(teacher="dynamixer_nan"))
+    with pytest.raises(ValueError, match=r"^distill.teacher: unknown variant 'dynamixer_nan'"):
+        build_criterion(asked, spec=SPEC, num_classes=5, device=torch.device("cpu"))
 
 
 def test_no_gradient_reaches_the_teacher_or_its_statistics():

@@ -194,6 +194,7 @@ def test_adaptive_clipping_bounds_each_unit_by_its_weights_and_spares_the_classi
     [
         ({"name": "lionn"}, "there is no optimizer 'lionn'; did you mean 'lion'"),
         ({"name": "sgd", "betas": (0.9, 0.99)}, "betas has no effect with name sgd"),
+        ({"name": "lion", "eps": 1e-8}, "leave it out, or set it to null"),
         ({"name": "lion", "momentum": 0.9}, "momentum has no effect with name lion"),
         ({"name": "adan", "betas": (0.9, 0.99)}, "betas: adan takes 3 numbers"),
         ({"clip_norm": 1.0, "clip_agc": 0.1}, "clip_norm and clip_agc cannot go together"),

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.recipes import recipe
 from trainer import yaml_config
 from trainer.recipe import Recipe
 from trainer.record.run_folder import RunFolder, differences
+from trainer.run_config import RunConfig
 from trainer.yaml_config import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,18 @@ def test_a_folder_without_a_checkpoint_is_free(tmp_path):
     folder.claim(recipe())
     folder.close()
     assert differences(yaml_config.load(Recipe, tmp_path / "recipe.yaml"), recipe()) == []
+
+
+def test_opening_tells_what_the_run_that_goes_on_was_begun_with(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.open(recipe()) is None
+    folder.claim(recipe())
+    folder.close()
+    (tmp_path / "checkpoints" / "step_00000001").mkdir()
+    again = RunFolder(tmp_path)
+    asked = replace(recipe(), run=RunConfig(log_every=3))
+    assert again.open(asked) == recipe()
+    again.close()
 
 
 def test_opening_claims_nothing(tmp_path):

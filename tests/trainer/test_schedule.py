@@ -111,6 +111,7 @@ def test_the_rate_stays_between_zero_and_its_peak(epochs, warmup, step, shape):
         ({"epochs": 5, "decay_epochs": 1}, "decay_epochs has no effect with shape cosine"),
         ({"epochs": 5, "shape": "constant", "min_lr": 0.1}, "shape constant never leaves lr"),
         ({"epochs": 5, "shape": "onecycle", "warmup_epochs": 1}, "leave warmup_epochs"),
+        ({"epochs": 5, "shape": "onecycle", "min_lr": 0.1}, "and min_lr out, or set them to 0"),
     ],
 )
 def test_an_impossible_schedule_is_refused(fields, message):

@@ -46,10 +46,9 @@ def train(
     sources = open_splits(recipe.data)
     with ExitStack() as stack:
         stack.enter_context(closing(folder))
-        on_main(lambda: folder.open(recipe))
+        begun_with = on_main(lambda: folder.open(recipe))
         if on_main(lambda: _is_complete(recipe, folder)):
             return Outcome.COMPLETE
-        begun_with = on_main(folder.begun_with)
         recipe, found = with_known_batch(recipe, world, begun_with, sources)
         accumulates = recipe.batch.global_size > recipe.batch.known_per_gpu * world.world_size
         recipe, tuned = on_main(
@@ -81,12 +80,15 @@ def _close(trainer: Trainer, emit: Sink, folder: RunFolder, num_classes: int) ->
 def _is_complete(recipe: Recipe, folder: RunFolder) -> bool:
     """Whether nothing is left to do; says so."""
     latest, _ = checkpoint.find_latest(folder.checkpoints)
-    epochs = recipe.schedule.total_epochs
-    done = latest is not None and checkpoint.read_meta(latest).progress.epoch >= epochs
-    if done and folder.summary.exists():
+    if latest is None or not folder.summary.exists():
+        return False
+    progress = checkpoint.read_meta(latest).progress
+    is_done = progress.epoch >= recipe.schedule.total_epochs
+    is_done = is_done or progress.is_stale(recipe.run.patience)
+    if is_done:
         _log.warning(
             "%s: this run is complete after %d epochs, and nothing is done; choose another"
             " run.name to train anew",
-            *(folder.path, epochs),
+            *(folder.path, progress.epoch),
         )
-    return done and folder.summary.exists()
+    return is_done

@@ -90,7 +90,10 @@ class OptimConfig:
             ("momentum", traits.has_momentum),
         ):
             if getattr(self, name) is not None and not takes:
-                raise ValueError(f"{name} has no effect with name {self.name}; leave it out")
+                raise ValueError(
+                    f"{name} has no effect with name {self.name}; leave it out, or set it to null"
+                    " where a base or a recipe has it"
+                )
         if self.betas is not None and len(self.betas) != traits.num_betas:
             raise ValueError(
                 f"betas: {self.name} takes {traits.num_betas} numbers, got {list(self.betas)}"

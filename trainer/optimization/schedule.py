@@ -44,10 +44,10 @@ class ScheduleConfig:
         for name in ("warmup_lr", "min_lr", "cooldown_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.shape == "onecycle" and (self.warmup_epochs or self.cooldown_epochs):
+        if self.shape == "onecycle" and (self.warmup_epochs or self.cooldown_epochs or self.min_lr):
             raise ValueError(
                 "shape onecycle brings its own warmup and ends at 0:"
-                " leave warmup_epochs and cooldown_epochs out"
+                " leave warmup_epochs, cooldown_epochs and min_lr out, or set them to 0"
             )
         self._check_flat()
 
@@ -62,7 +62,10 @@ class ScheduleConfig:
         if self.shape != "wsd" and self.decay_epochs:
             raise ValueError(f"decay_epochs has no effect with shape {self.shape}; use shape wsd")
         if self.shape == "constant" and (self.min_lr or self.cooldown_epochs):
-            raise ValueError("shape constant never leaves lr: leave min_lr and cooldown_epochs out")
+            raise ValueError(
+                "shape constant never leaves lr: leave min_lr and cooldown_epochs out, or set them"
+                " to 0"
+            )
 
     @property
     def total_epochs(self) -> int:

@@ -38,11 +38,14 @@ class RunFolder:
         self.summary = path / "summary.json"
         self._lock: TextIO | None = None
 
-    def open(self, recipe: Recipe) -> None:
+    def open(self, recipe: Recipe) -> Recipe | None:
         """Lock the folder, and see that `recipe` may go on there (rank 0).
 
         It stays locked until `close`, or until the process ends, however that happens. A folder
         without a checkpoint is free for any recipe.
+
+        Returns:
+            The recipe of the run that goes on; None of a new one.
 
         Raises:
             ConfigError: if another process holds it, or it belongs to another recipe.
@@ -57,15 +60,7 @@ class RunFolder:
                 " choose another run.root, or mend that"
             ) from error
         (self.path / EXIT_FILE).unlink(missing_ok=True)
-        if any(self.checkpoints.glob("step_*")):
-            self._check_recipe(recipe)
-
-    def begun_with(self) -> Recipe | None:
-        """The recipe of the run that goes on here; None of a new one (rank 0)."""
-        path = self.path / RECIPE_FILE
-        if not any(self.checkpoints.glob("step_*")) or not path.exists():
-            return None
-        return yaml_config.load(Recipe, path)
+        return self._begun_with(recipe) if any(self.checkpoints.glob("step_*")) else None
 
     def claim(self, recipe: Recipe) -> None:
         """Make the folder that of `recipe`, which has been found able to train (rank 0)."""
@@ -106,10 +101,10 @@ class RunFolder:
         file.flush()
         return file
 
-    def _check_recipe(self, recipe: Recipe) -> None:
+    def _begun_with(self, recipe: Recipe) -> Recipe | None:
         path = self.path / RECIPE_FILE
         if not path.exists():
-            return
+            return None
         try:
             before = yaml_config.load(Recipe, path)
         except ConfigError as error:
@@ -122,6 +117,7 @@ class RunFolder:
                 f"{self.path} belongs to another recipe; these values differ:\n{changes}\n"
                 "Choose another run.name, or restore the values to go on with this run"
             )
+        return before
 
 
 def read_recipe(run: Path) -> Recipe | None:
