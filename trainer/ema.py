@@ -1,7 +1,9 @@
 """Exponential moving average of the weights, kept on the optimizer's own shards.
 
 One lerp of all flat float32 shards: exact under mixed precision, no communication, and
-1 / world_size of the memory under ZeRO.
+1 / world_size of the memory under ZeRO. BatchNorm's statistics are averaged too, as in timm: those
+that the weights in training see are not the average's. Each rank averages its own, and their mean
+over ranks is taken where the average is used, since the order of the two makes no difference.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from trainer.engine.engine import Engine
+from trainer.engine.engine import Engine, average_over_ranks
 from trainer.engine.gather import gather_weights
 from trainer.engine.masters import flat_masters, refresh_weights
 from trainer.engine.scatter import scatter_weights
@@ -33,7 +35,8 @@ class Ema:
         self._engine = engine
         self._decay = decay
         self._warmup = warmup
-        self._average = [master.detach().clone() for master in flat_masters(engine)]
+        self._average = _copies(flat_masters(engine))
+        self._statistics = _copies(engine.statistics)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -41,12 +44,13 @@ class Ema:
         decay = decay_at(step, self._decay, warmup=self._warmup)
         masters = flat_masters(self._engine)  # hundreds at stage 0
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            self._average, masters, 1 - decay
+            [*self._average, *self._statistics], [*masters, *self._engine.statistics], 1 - decay
         )
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """The model computes with the average inside this context (collective)."""
+        average_over_ranks(self._statistics)
         self._swap()
         refresh_weights(self._engine)
         try:
@@ -65,27 +69,30 @@ class Ema:
         if self._engine.stage == 3:
             yield self.swapped_in
             return
-        working = [p for p in self._engine.module.parameters() if p.requires_grad]
+        working = [*self._engine.weights, *self._engine.statistics]
         own = _copies(working)
         with self.swapped_in():
             average = _copies(working)
         yield partial(_holding, working, average, own)
 
     def gather(self) -> dict[str, Tensor]:
-        """The average by parameter name, with the model's buffers; on rank 0 (collective)."""
+        """The average by the names of parameters and buffers; on rank 0 (collective)."""
         with self.swapped_in():
             return gather_weights(self._engine)
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Make `weights` the average; leaves them in the engine too (collective)."""
         scatter_weights(self._engine, weights)
-        self._average = [master.detach().clone() for master in flat_masters(self._engine)]
+        self._average = _copies(flat_masters(self._engine))
+        self._statistics = _copies(self._engine.statistics)
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for average, master in zip(self._average, flat_masters(self._engine), strict=True):
-            kept = master.detach().clone()
-            master.data.copy_(average)
+        averages = [*self._average, *self._statistics]
+        own = [*flat_masters(self._engine), *self._engine.statistics]
+        for average, value in zip(averages, own, strict=True):
+            kept = value.detach().clone()
+            value.data.copy_(average)
             average.copy_(kept)
 
 

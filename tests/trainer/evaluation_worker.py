@@ -62,6 +62,7 @@ def trained(stage: int, dtype: str) -> tuple[Engine, Ema]:
     size = PER_RANK * world_size
     plan = BatchPlan.solve(global_size=size, per_gpu=PER_RANK, world_size=world_size)
     model = build_model("dynamixer_nano", num_classes=10, arguments={"depths": (1, 1)})
+    model.register_buffer("statistic", torch.tensor(float(dist.get_rank())))
     engine = Engine(model, recipe, plan)
     ema = Ema(engine, 0.5)
     engine.train()
@@ -69,6 +70,7 @@ def trained(stage: int, dtype: str) -> tuple[Engine, Ema]:
         labels = batch.labels.clamp(min=0)
         engine.backward(F.cross_entropy(engine.forward(batch.images).float(), labels))
         engine.step(1e-2)
+        model.statistic += 1
         ema.update(step)
     return engine, ema
 
@@ -107,6 +109,7 @@ def evaluated(
 
 def check(stage: int, dtype: str) -> dict[str, object]:
     engine, ema = trained(stage, dtype)
+    engine.average_buffers()
     before, average = gather_weights(engine), ema.gather()
     two_passes = []
     for kind in (nullcontext, ema.swapped_in):
@@ -126,6 +129,7 @@ def check(stage: int, dtype: str) -> dict[str, object]:
         "stopped": stopped,
         "again": again,
         "same_weights": all(torch.equal(before[name], after[name]) for name in before),
+        "statistics": [float(each.get("statistic", 0.0)) for each in (before, average)],
         "same_average": all(torch.equal(average[n], average_after[n]) for n in average),
     }
 

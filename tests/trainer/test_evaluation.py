@@ -56,6 +56,13 @@ def test_weights_and_average_are_the_same_bits_afterwards(results, case):
     assert found["again"] == found["one_pass"][:1]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_statistics_are_averaged_over_steps_and_ranks(results, case):
+    # Rank + 1, + 2, + 3 on two ranks, from rank on: half the old average at each step.
+    steps = ((0.5 * 0 + 0.5 * 1) * 0.5 + 0.5 * 2) * 0.5 + 0.5 * 3
+    assert results[case]["statistics"] == [0.5 + 3, 0.5 + steps]
+
+
 def test_what_is_told_to_stop_says_nothing_of_its_half_score(results):
     assert results["fp32 1"]["stopped"] == [[], None, 1]
 

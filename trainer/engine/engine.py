@@ -1,5 +1,6 @@
 """Forward, backward and optimizer step of one rank."""
 
+from collections.abc import Sequence
 from typing import Protocol, cast, overload
 
 import deepspeed
@@ -54,6 +55,7 @@ class Engine:
         gradients: of the last update; None where they are known to be finite.
         weights: the parameters that learn. Collected once: walking through the modules of a model
             takes milliseconds, and a step would do so four times.
+        statistics: the buffers that are saved, as BatchNorm's; numbers only, not counts.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, plan: BatchPlan) -> None:
@@ -73,6 +75,9 @@ class Engine:
         )
         self.module = model
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        # A buffer that is not saved is a function of the architecture: a mean would only round it.
+        saved, named = model.state_dict().keys(), model.named_buffers()
+        self.statistics = [b for name, b in named if name in saved and b.is_floating_point()]
         self.device = next(model.parameters()).device
         if self.stage == 0:
             self.deepspeed.enable_backward_allreduce = False  # `_average_gradients` does it
@@ -225,17 +230,18 @@ class Engine:
         """Steps up to the last one that were skipped because a gradient was not finite."""
         return int(self._skipped_in_row.item())
 
-    @torch.no_grad()
     def average_buffers(self) -> None:
         """Give every rank the mean of the BatchNorm statistics, which DeepSpeed lets drift."""
-        # A buffer that is not saved is a function of the architecture: a mean would only round it.
-        saved = self.module.state_dict().keys()
-        named = self.module.named_buffers()
-        buffers = [b for name, b in named if name in saved and b.is_floating_point()]
-        if dist.get_world_size() == 1 or not buffers:
-            return
-        flat = torch.cat([buffer.flatten() for buffer in buffers])  # one collective for all
-        dist.all_reduce(flat)
-        flat.div_(dist.get_world_size())
-        for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-            buffer.copy_(mean.view_as(buffer))
+        average_over_ranks(self.statistics)
+
+
+@torch.no_grad()
+def average_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Give every rank the mean of each of `tensors`, by one collective for all of them."""
+    if dist.get_world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    flat.div_(dist.get_world_size())
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
