@@ -46,10 +46,9 @@ def load_weights(
     Raises:
         ValueError: if there are no such weights, or they are not of this model.
     """
-    stored = read_weights(find_weights(source, key=key))
-    size = input_config(model).size
+    path, size = find_weights(source, key=key), input_config(model).size
     try:
-        weights, other = convert(stored, name, img_size=size, arguments=arguments)
+        weights, other = convert(read_weights(path), name, img_size=size, arguments=arguments)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     ours, theirs = (cast("TimmModel", each).num_classes for each in (model, other))

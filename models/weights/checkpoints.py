@@ -134,7 +134,8 @@ def fit(stored: Stored, model: nn.Module, *, name: str) -> Weights:
         raise WeightsError(
             f"{stored.path} is not a checkpoint of {name}: {'; '.join(problems)}. "
             "Name the variant that it was trained as; if it was trained with other arguments than "
-            "the variant's, give them to models.weights.checkpoints.convert(..., arguments={...})"
+            "the variant's, give them as model.args of a recipe, or to "
+            "models.weights.checkpoints.convert(..., arguments={...})"
         )
     return weights
 

@@ -139,6 +139,13 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path):
         start(model(0), path)
 
 
+def test_a_file_that_is_none_of_weights_is_refused_by_its_key(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_text("none")
+    with pytest.raises(ValueError, match=r"^model.init_from: .*weights.safetensors"):
+        start(model(0), path)
+
+
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no checkpoint in"):
         start(model(0), tmp_path)
