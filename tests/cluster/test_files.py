@@ -142,3 +142,14 @@ def test_the_dockerfile_has_known_instructions_and_commands_that_a_shell_reads()
             subprocess.run(["sh", "-n", "-c", argument], check=True)
         if name == "CMD":
             assert all(isinstance(word, str) for word in json.loads(argument))
+
+
+def test_what_git_ignores_does_not_go_into_the_image():
+    ignored, left_out = (
+        {line.removeprefix("**/").strip("/") for line in lines if not line.startswith("#")}
+        for lines in (
+            (CLUSTER.parent / name).read_text().splitlines()
+            for name in (".gitignore", ".dockerignore")
+        )
+    )
+    assert left_out == ignored
