@@ -92,7 +92,7 @@ class OptimConfig:
             if getattr(self, name) is not None and not takes:
                 raise ValueError(
                     f"{name} has no effect with name {self.name}; leave it out, or set it to null"
-                    " where a base or a recipe has it"
+                    " where the recipe or its base has it"
                 )
         if self.betas is not None and len(self.betas) != traits.num_betas:
             raise ValueError(
