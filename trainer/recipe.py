@@ -45,8 +45,8 @@ class ModelConfig:
     init_from: str = ""
     """What to start from: a run folder (its best checkpoint, the average if it has one), a file of
     weights in any layout that docs/checkpoints.md knows, or a timm name whose weights are on this
-    machine. Another number of classes gets a fresh classifier; another input size resamples what
-    is indexed by positions. Empty: fresh weights."""
+    machine; of a model with the same `args`. Another number of classes gets a fresh classifier;
+    another input size resamples what is indexed by positions. Empty: fresh weights."""
     freeze: tuple[str, ...] = ()
     """Patterns of names, such as `blocks.0.*`, of weights that are not trained."""
 

@@ -47,7 +47,8 @@ class OptimConfig:
     """Patterns of names, such as `*.weight_bank`, that are not decayed either."""
     layer_decay: float = 1.0
     """The rate of each layer is this share of the next one's, the classifier's is `lr` (Clark et
-    al. 2020, as in BEiT); layers are those of timm's `group_matcher`."""
+    al. 2020, as in BEiT); layers are those of timm's `group_matcher`, or 12 weights each where a
+    model has none, as in timm."""
     backbone_lr: float = 1.0
     """The rate of all but the classifier, as a share of `lr`."""
 
