@@ -11,7 +11,7 @@ import torch
 from timm.data.config import resolve_model_data_config
 from timm.models import group_parameters
 from timm.models._manipulate import MATCH_PREV_GROUP
-from timm.optim import auto_group_layers
+from timm.optim._param_groups import auto_group_layers
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
