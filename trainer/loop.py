@@ -129,7 +129,8 @@ class Trainer:
         self._engine.train()
         start = self.progress.step_in_epoch * job.plan.accumulation
         batches = job.train.batches(self.progress.epoch, start=start)
-        last = run.max_steps or job.recipe.schedule.total_epochs * self._steps_per_epoch
+        whole = job.recipe.schedule.total_epochs * self._steps_per_epoch
+        last = min(run.max_steps or whole, whole)
         first = self.progress.step_in_epoch + 1
         for done in range(first, self._steps_per_epoch + 1):
             # The first step of an epoch may compile for another size of images.

@@ -134,9 +134,14 @@ def test_weights_of_a_file_are_resampled_to_another_size(impatient, forks, place
         f"model.init_from={file}",
         "model.img_size=64",
         "optim.lr=1e-30",
-        "run.max_steps=1",
+        "schedule.epochs=1",
+        "run.log_every=3",
+        "run.max_steps=99",
     )
     assert code == 0, said
+    log = map(json.loads, (place / "runs" / "larger" / "metrics.jsonl").read_text().splitlines())
+    # The last of four steps, though there might have been more.
+    assert [event["step"] for event in log if event["event"] == "step"] == [3, 4]
     expected = timm.create_model(NAME, num_classes=10, img_size=64, checkpoint_path=str(file))
     after = weights(place, "larger")
     for name, weight in expected.state_dict().items():
