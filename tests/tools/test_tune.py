@@ -263,7 +263,6 @@ def test_a_contest_that_is_over_keeps_no_model():
 
 
 def test_what_is_compiled_in_one_layout_serves_no_other(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "skip_nnmodule_hook_guards", True)
     made = []
 
     def backend(graph, _):
@@ -276,8 +275,9 @@ def test_what_is_compiled_in_one_layout_serves_no_other(monkeypatch):
     monkeypatch.setattr(training_step, "compile_in_place", compiled)
     small = 'model.args={"dim": 8, "depth": 1, "kernel_size": 3}'
     recipe = usual_recipe("convmixer_256_8", batch=2, dtype="fp32", overrides=[small])
-    for layout in ("channels_last", "contiguous_depthwise"):
-        make_step(recipe, Choice(compile="model", layout=layout), CPU)()
+    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=True):
+        for layout in ("channels_last", "contiguous_depthwise"):
+            make_step(recipe, Choice(compile="model", layout=layout), CPU)()
     assert made == [False, True]
 
 
