@@ -8,7 +8,7 @@
 - `engine`: the trainer beside plain PyTorch. Its tables are those of docs/engine_speed.md.
 - `model_zoo`, `model_cost`, `paper_figures`: counts, beside those that the papers give.
   `zoo_throughput`: the zoo's models timed side by side.
-- `token_labels`: token labels from end to end on the digits. `cifar10`: a shortened recipe on a CPU.
+- `token_labels`: token labels from end to end on the digits. `cifar10`: a recipe on a CPU.
 - `gpu`: what is measured on a GPU. `scale`: more ranks and images than there are here.
 - `chaos`, `chaos_attempt`: runs that are killed at random moments end as undisturbed ones.
 - `bench_report`: what a run's report costs it.
