@@ -61,9 +61,8 @@ def ranks(files: Files, launcher: subprocess.Popen) -> list[psutil.Process]:
 def test_ranks_killed_by_their_launcher_while_a_long_step_runs_save(tmp_path):
     files = Files(tmp_path, images=400)
     runs, log = tmp_path / "runs", tmp_path / "log"
-    # A step of 28 images of 224 px takes a dynamixer_s about 18 s on two quiet cores; the run stops
-    # after two of them.
-    long = ("model.name=dynamixer_s", "batch.per_gpu=2", "batch.global_size=28", "ema.decay=0.0")
+    # The run stops after two steps, which on two fast cores must take longer than 30 s together.
+    long = ("model.name=dynamixer_s", "batch.per_gpu=2", "batch.global_size=140", "ema.decay=0.0")
     with deepspeed(files, runs, log, *long) as launcher:
         wait_for_step(runs, 1, said=log.read_text, launcher=launcher, timeout_s=TIMEOUT_S)
         tree = psutil.Process(launcher.pid).children(recursive=True)
