@@ -23,7 +23,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,8 +147,7 @@ def about(sets: DataSets, images: Path) -> dict[str, object]:
     photographs = [path for path in images.glob("*/*") if path.is_file()]
     linked = sum(1 for _ in (sets.folder / "train").glob("*/*"))
     return {
-        **machine(),
-        **{name: metadata.version(name) for name in _PACKAGES},
+        **machine(*_PACKAGES),
         "photographs": len(photographs),
         "bytes": sum(path.stat().st_size for path in photographs),
         "links": linked // len(photographs),

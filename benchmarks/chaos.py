@@ -19,7 +19,6 @@ import os
 import subprocess
 import time
 from collections import Counter
-from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
@@ -153,9 +152,8 @@ def run(
             }
         )
         console.print_json(data={k: v for k, v in series[-1].items() if k != "all_kills"})
-    versions = {name: metadata.version(name) for name in ("torch", "deepspeed")}
     return {
-        "machine": {**machine(), **versions},
+        "machine": machine("torch", "deepspeed"),
         "commit": _commit(),
         "seed": seed,
         "recipe": RECIPE,

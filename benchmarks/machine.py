@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import features
 
 
-def machine() -> dict[str, object]:
-    """Return what figures depend on; None for a package that is not installed."""
-    versions = {name: version_of(name) for name in ("numpy", "Pillow", "webdataset")}
+def machine(*packages: str) -> dict[str, object]:
+    """Return what figures depend on, `packages` included; None for one that is not installed."""
+    names = ("numpy", "Pillow", "webdataset", *packages)
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "cpu": _cpu_model(),
@@ -19,12 +19,11 @@ def machine() -> dict[str, object]:
         "load": os.getloadavg(),
         "python": platform.python_version(),
         "libjpeg-turbo of Pillow": features.version("libjpeg_turbo"),
-        **versions,
+        **{name: _version(name) for name in names},
     }
 
 
-def version_of(package: str) -> str | None:
-    """Return its version; None where it is not installed, and what does without is measured."""
+def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

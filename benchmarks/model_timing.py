@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import models
 from benchmarks import model_cost
+from benchmarks.gpu.frame.device import wait
 from benchmarks.model_cost import macs, parameters, peak_of, products
 from benchmarks.model_limits.measured_peaks import measured_peak
 from benchmarks.model_limits.product_share import shares
@@ -210,7 +211,7 @@ def empty_compiler_cache(device: torch.device) -> Iterator[None]:
 def _seconds(step: Step, device: torch.device) -> float:
     started = time.perf_counter()
     step()
-    _synchronize(device)
+    wait(device)
     return time.perf_counter() - started
 
 
@@ -221,19 +222,14 @@ def time_interleaved(steps: dict[str, Step], settings: Settings) -> dict[str, li
     order = list(steps)
     for _ in range(settings.rounds):  # the first steps, which are timed apart, have warmed up
         for key in order:
-            _synchronize(settings.device)
+            wait(settings.device)
             started = clock()
             for _ in range(settings.steps):
                 steps[key]()
-            _synchronize(settings.device)
+            wait(settings.device)
             seconds[key].append((clock() - started) / settings.steps)
         order = order[1:] + order[:1]
     return seconds
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_bytes(step: Step, device: torch.device) -> int | None:

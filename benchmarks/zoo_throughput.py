@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.gpu.frame.device import wait
 from benchmarks.machine import machine
 from benchmarks.paper_figures import PUBLISHED_SPEED
 from benchmarks.resumed import Report, begun
@@ -147,8 +148,7 @@ def _stepper(model: nn.Module, size: tuple[int, int, int], plan: Plan) -> Steppe
 
         def step() -> None:
             model(images)
-            if plan.device.type == "cuda":
-                torch.cuda.synchronize(plan.device)
+            wait(plan.device)
 
         return step
 

@@ -11,7 +11,6 @@ with the same command. `python -m benchmarks.cifar10.tables` then writes the fig
 
 import argparse
 import json
-from importlib import metadata
 from pathlib import Path
 
 from benchmarks.cifar10.tables import CURVES, RESULTS
@@ -35,8 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         write_atomically(RESULTS / name, (run / name).read_bytes())
-    versions = {name: metadata.version(name) for name in ("torch", "deepspeed", "timm")}
-    about = json.dumps({**machine(), **versions}, indent=1) + "\n"
+    about = json.dumps(machine("torch", "deepspeed", "timm"), indent=1) + "\n"
     write_atomically(RESULTS / "machine.json", about.encode())
     return plot_run.main([str(run), "--output", str(CURVES), "--force"])
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.gpu.cifar import PAPER_TOP1
 from benchmarks.marked_page import filled
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +21,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "cifar10_cpu"
 CURVES = ROOT / "docs" / "cifar10_curves.png"
 PAGE = ROOT / "docs" / "recipes.md"
 README = ROOT / "README.md"
-RECIPE = "configs/cifar10/splitmixer_ii_256_8.yaml"
+MODEL = "splitmixer_ii_256_8"
+RECIPE = f"configs/cifar10/{MODEL}.yaml"
 EPOCHS_OF_THE_RECIPE = 100
-PAPER_TOP1 = "92.25"
-"""In percent, after all of them, as the authors of SplitMixer report it."""
 
 Report = dict[str, Any]
 
@@ -51,9 +51,9 @@ def readme(text: str, report: Report) -> str:
 
 def row(report: Report) -> str:
     """Return the README's row."""
-    epochs = report["recipe"]["schedule"]["epochs"]
+    epochs, top1 = report["recipe"]["schedule"]["epochs"], report["summary"]["top1"]
     return (
-        f"| `{RECIPE}` | {PAPER_TOP1} % (paper) | {report['summary']['top1']:.2f} % after {epochs}"
+        f"| `{RECIPE}` | {PAPER_TOP1[MODEL]:.2f} % (paper) | {top1:.2f} % after {epochs}"
         f" epochs instead of {EPOCHS_OF_THE_RECIPE}, on two CPU cores"
         f" ([raw](benchmarks/results/{RESULTS.name})) |"
     )
@@ -83,7 +83,7 @@ def top1_table(report: Report) -> str:
     lines = [
         f"| after epoch | {' | '.join(epochs)} |",
         f"|---|{'---:|' * len(epochs)}",
-        f"| top-1 [%] of 10,000 | {' | '.join(scores)} |",
+        f"| top-1 [%] of {report['summary']['count']:,} | {' | '.join(scores)} |",
     ]
     return "\n".join(lines)
 

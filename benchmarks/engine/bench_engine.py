@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="raw results")
     output: Path = parser.parse_args(argv).output
-    about = {**machine(), **{name: metadata.version(name) for name in _PACKAGES}}
+    about = machine(*_PACKAGES)
     report: dict[str, Any] = {"about": about, "steps": [], "start_up": []}
     if output.exists():
         report = json.loads(output.read_text(encoding="utf-8"))

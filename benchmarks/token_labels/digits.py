@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     maps = prepare(folder)
     report: dict[str, Any] = {
-        "about": about(),
+        "about": machine("torch", "deepspeed", "timm"),
         "annotator": {
             "epochs": ANNOTATOR_EPOCHS,
             "evaluations": evaluations(folder / "runs" / "annotator"),
@@ -109,12 +108,6 @@ def judge(path: Path, split: Path) -> dict[str, object]:
         "places_right": int(right.sum()),
         "images_right": int((means.argmax(axis=1) == labels).sum()),
     }
-
-
-def about() -> dict[str, object]:
-    """What the figures were measured on."""
-    versions = {name: metadata.version(name) for name in ("torch", "deepspeed", "timm")}
-    return {**machine(), **versions}
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ import subprocess
 
 import torch
 
-from benchmarks.machine import machine, version_of
+from benchmarks.machine import machine
 
 PACKAGES = ("torch", "triton", "torchvision", "timm", "deepspeed", "nvidia-dali-cuda130")
 
 
 def about(device: torch.device) -> dict[str, object]:
     """Return what figures of `device` depend on; None for a package that is not installed."""
-    found = {**machine(), **{name: version_of(name) for name in PACKAGES}, "device": device.type}
+    found = {**machine(*PACKAGES), "device": device.type}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found["gpu"] = properties.name
